@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['HELD_OUT', 'read_labels', 'whole_file', 'write_fractions', 'hash01', 'Catalogue']
 
-# %% ../nbs/02_catalogue.ipynb #58f1b3cf
-import csv, difflib, hashlib, os
+# %% ../nbs/02_catalogue.ipynb #f3c5ac3a
+import difflib, hashlib, os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def _read_csv(file):
 
 def _more(n): return f' (and {n-1} more)' if n > 1 else ''
 
-# %% ../nbs/02_catalogue.ipynb #3707ad0a
+# %% ../nbs/02_catalogue.ipynb #672361f4
 def read_labels(
     file,              # CSV with the schema's columns, one row per galaxy
     schema:Schema=GZ2, # what the columns are
@@ -44,7 +44,7 @@ def read_labels(
         near = difflib.get_close_matches(missing[0], [c for c in table.columns if c not in schema.columns], 1, .6)
         raise BadInput(f'{file}: no column {missing[0]}{_more(len(missing))}' + (f'; rename {near[0]!r}?' if near else f'; the schema {schema.name} has {len(schema)} columns'))
     if not len(table): raise BadInput(f'{file}: has no rows')
-    def where(r): return f'{file} line {r+2} (GalaxyID {ids[r]})'
+    def where(r): return f'{file} line {r+2} ({schema.id_column} {ids[r]})'
     twice = np.flatnonzero(ids.duplicated())
     if len(twice): raise BadInput(f'{where(twice[0])}: this galaxy has an earlier row{_more(len(twice))}; keep one of them')
     labels = table[schema.columns].apply(pd.to_numeric, errors='coerce')
@@ -88,7 +88,7 @@ def hash01(
 
 HELD_OUT = .1 # the share of galaxies that validate where no list is given
 
-# %% ../nbs/02_catalogue.ipynb #56ff15d7
+# %% ../nbs/02_catalogue.ipynb #79e0ceb6
 class Catalogue:
     "Galaxies in Kaggle's layout: images, labels and the validation split."
     images,labels_file = 'images_training_rev1','training_solutions_rev1.csv'
@@ -107,6 +107,8 @@ class Catalogue:
         self.ids,self.labels = table.index.to_numpy(dtype=object),table.to_numpy()
         self.files = self._find_images(file)
         self.is_valid = hash01(self.ids) < HELD_OUT if valid is None else self._listed(Path(valid))
+        # synthetic galaxies come with their fractions without the noise of the votes
+        self.truth = read_labels(self.path/TRUTH_FILE, schema).loc[self.ids].to_numpy() if sample_info(self.path) else None
         for what,m in dict(train=~self.is_valid, validate=self.is_valid).items():
             if not m.any(): raise BadInput(f'{valid or file}: leaves no galaxy to {what} on')
 
@@ -117,7 +119,7 @@ class Catalogue:
         there = {o.name for o in os.scandir(folder)}
         names = [f'{i}.jpg' for i in self.ids]
         lost = [r for r,n in enumerate(names) if n not in there]
-        if lost: raise BadInput(f'{file} line {lost[0]+2} (GalaxyID {self.ids[lost[0]]}): no image {folder/names[lost[0]]}{_more(len(lost))}; '
+        if lost: raise BadInput(f'{file} line {lost[0]+2} ({self.schema.id_column} {self.ids[lost[0]]}): no image {folder/names[lost[0]]}{_more(len(lost))}; '
                                 'get the images again, or remove the rows')
         return [folder/n for n in names]
 
@@ -127,7 +129,7 @@ class Catalogue:
         want = table[_id_column(table, valid, self.schema)].str.strip()
         unknown = np.flatnonzero(~want.isin(self.ids))
         if len(unknown): raise BadInput(f'{valid} line {unknown[0]+2}: galaxy {want[unknown[0]]} has no label{_more(len(unknown))}; list galaxies of {self.labels_file}')
-        return np.isin(self.ids, want)
+        return pd.Index(self.ids).isin(want)
 
     def __len__(self): return len(self.ids)
     def __repr__(self): return f'Catalogue({str(self.path)!r}: {len(self.train)} galaxies to train, {len(self.valid)} to validate, {self.schema.name})'
@@ -136,7 +138,7 @@ class Catalogue:
     @property
     def valid(self): return np.flatnonzero(self.is_valid)
 
-# %% ../nbs/02_catalogue.ipynb #388eff12
+# %% ../nbs/02_catalogue.ipynb #bf230ebc
 @patch(cls_method=True)
 def sample(cls:Catalogue,
     n:int=SAMPLE_SIZE, # how many galaxies
@@ -144,9 +146,3 @@ def sample(cls:Catalogue,
 ) -> Catalogue:
     "The synthetic sample, made on first use."
     return cls(make_sample(n=n, **kwargs))
-
-@patch(as_prop=True)
-def truth(self:Catalogue):
-    "(n, columns) fractions without the noise of the votes where the galaxies are synthetic, else `None`."
-    file = self.path/TRUTH_FILE
-    return read_labels(file, self.schema).loc[self.ids].to_numpy() if file.exists() else None

@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['config_parser', 'read_config', 'score_table', 'train_command']
 
-# %% ../nbs/17_cli.ipynb #19775c44
-import argparse, sys
+# %% ../nbs/17_cli.ipynb #26bbe8f6
+import argparse, warnings
 from dataclasses import fields
 
 from fastcore.docments import docments
@@ -44,7 +44,7 @@ def read_config(
     given = {k: v for k,v in vars(args).items() if v is not None and k != 'config'}
     return Config.read(args.config, **given) if args.config else Config(**given)
 
-# %% ../nbs/17_cli.ipynb #84bbd0ee
+# %% ../nbs/17_cli.ipynb #35c6223b
 def score_table(
     run, # a `Run`
 ) -> str:
@@ -65,8 +65,10 @@ def train_command(
         'data valid arch pretrained activation size epochs seed out', 'gz_fastai_train --arch vgg7 --data galaxy-zoo')
     try:
         cfg = read_config(parser.parse_args(argv))
+        warnings.filterwarnings('ignore', category=FutureWarning)   # what libraries tell each other while they are imported
         from gz_fastai.run import train   # heavy
         run = train(cfg)
     except BadInput as e: parser.exit(2, f'{parser.prog}: {e}\n')
+    except (FloatingPointError, OSError) as e: parser.exit(1, f'{parser.prog}: {e}\n')
     except KeyboardInterrupt: parser.exit(130, f'\n{parser.prog}: interrupted\n')
     print(f'\n{score_table(run)}\n\n{run.path}: ' + ', '.join(sorted(o.name for o in run.path.iterdir())))

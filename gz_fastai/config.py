@@ -12,7 +12,7 @@ from fastcore.basics import patch
 
 from .schema import *
 
-# %% ../nbs/09_config.ipynb #4b2d7643
+# %% ../nbs/09_config.ipynb #41e0f27e
 _LIMITS = dict(size=(16, 4096), crop=(16, 10**5), drop=(0, .99), rotate=(0, 180), zoom=(1, 10), p_affine=(0, 1),
                epochs=(1, 10**5), bs=(2, 10**6), lr=(1e-9, 10), wd=(0, 10), seed=(0, 2**32-1))
 
@@ -35,7 +35,7 @@ class Config:
     p_affine:float=1.        # probability of rotation, and of zoom
     epochs:int=12            # passes over the training galaxies
     bs:int=64                # batch size
-    lr:float=4e-3            # highest learning rate of the one-cycle schedule
+    lr:float=2e-3            # highest learning rate of the one-cycle schedule
     wd:float=.05             # decoupled weight decay
     precision:str='auto'     # fp32, bf16, fp16, or auto: what the hardware does best
     device:str='auto'        # cpu, cuda, mps, or auto
@@ -53,8 +53,10 @@ class Config:
             if f.name in _LIMITS and not _LIMITS[f.name][0] <= v <= _LIMITS[f.name][1]:
                 raise BadInput('{} must be between {} and {}, not {}'.format(f.name, *_LIMITS[f.name], v))
             setattr(self, f.name, v)
+        if self.precision not in ('auto', 'fp32', 'bf16', 'fp16'): raise BadInput(f'no precision {self.precision!r}; there are auto, fp32, bf16, fp16')
+        if any(type(o) is not int or o < 1 for o in self.hidden): raise BadInput(f'hidden must be a list of widths, whole numbers from 1, not {list(self.hidden)}')
 
-# %% ../nbs/09_config.ipynb #1e47ba6d
+# %% ../nbs/09_config.ipynb #213b00c4
 @patch(cls_method=True)
 def read(cls:Config,
     file,      # TOML with some of the fields of `Config`
@@ -67,5 +69,6 @@ def read(cls:Config,
     names = [f.name for f in fields(cls)]
     for k in given:
         if k not in names: raise BadInput(f'{file}: no setting {k!r}; ' + (f'did you mean {near[0]}?' if (near := difflib.get_close_matches(k, names, 1)) else f'there are {", ".join(names)}'))
+    cls(**changes)   # a wrong change is not the file's fault
     try: return cls(**given | changes)
     except BadInput as e: raise BadInput(f'{file}: {e}') from None

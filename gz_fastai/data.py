@@ -4,18 +4,17 @@
 __all__ = ['Fractions', 'StorePixels', 'VoteFractions', 'GalaxyDL', 'CentralView', 'galaxy_transforms', 'pixel_stats',
            'GalaxyDataLoaders', 'show_batch', 'show_results']
 
-# %% ../nbs/04_data.ipynb #9f7ec8cb
+# %% ../nbs/04_data.ipynb #90bcb99c
 import numpy as np
 import torch
 from fastai.vision.all import *
-from plum import dispatch
 
 from .schema import *
 from .sample import *
 from .catalogue import *
 from .store import *
 
-# %% ../nbs/04_data.ipynb #8aba16a2
+# %% ../nbs/04_data.ipynb #20106cf1
 class Fractions(TensorBase): "Vote fractions, one column per answer."
 
 class StorePixels(Transform):
@@ -25,7 +24,7 @@ class StorePixels(Transform):
 
 class VoteFractions(Transform):
     "Rows of a table of labels as fractions; decoded into the leading answers in words."
-    def __init__(self, labels, schema:Schema): self.labels,self.schema = np.asarray(labels, dtype='float32'),schema
+    def __init__(self, labels, schema:Schema): self.labels,self.schema = np.array(labels, dtype='float32'),schema   # a copy: pandas' arrays are read-only
     def encodes(self, rows): return Fractions(torch.as_tensor(self.labels[rows]))
     def decodes(self, y:Fractions): return TitledStr('\n'.join(f'{a} {p:.0%}' for a,p in self.schema.describe(y.numpy())))
 
@@ -33,10 +32,10 @@ class GalaxyDL(TfmdDL):
     "A `TfmdDL` that fetches each batch with one gather per block instead of item by item."
     def create_batches(self, samps):
         for idxs in self.chunkify(samps):
-            rows = np.asarray(self.dataset.items)[np.asarray(idxs)]
+            rows = np.array([self.dataset.items[i] for i in idxs])
             yield tuple(tl.tfms(rows) for tl in self.dataset.tls)
 
-# %% ../nbs/04_data.ipynb #aff8fb60
+# %% ../nbs/04_data.ipynb #8b7d3ed4
 class CentralView(AffineCoordTfm):
     "The central part of a stored image, at `size` pixels."
     def __init__(self,
@@ -45,9 +44,7 @@ class CentralView(AffineCoordTfm):
     ):
         super().__init__(size=size, align_corners=False)
         self.margin = margin
-    def _get_affine_mat(self, x):
-        mat = super()._get_affine_mat(x)
-        return torch.cat([mat[..., :2]/self.margin, mat[..., 2:]], dim=-1)
+    def _get_affine_mat(self, x): return super()._get_affine_mat(x)/self.margin   # scale and shift alike
 
 def galaxy_transforms(
     size:int,          # side of a view, pixels
@@ -62,7 +59,7 @@ def galaxy_transforms(
     tfms = aug_transforms(do_flip=flip, flip_vert=flip, max_rotate=rotate, min_zoom=1/zoom, max_zoom=zoom, p_affine=p_affine, **kwargs)
     return setup_aug_tfms([CentralView(size)] + tfms)
 
-# %% ../nbs/04_data.ipynb #66ecd55d
+# %% ../nbs/04_data.ipynb #114d9ef3
 def pixel_stats(
     store:Store, # where the pixels are
     rows,        # the training galaxies
@@ -91,8 +88,10 @@ class GalaxyDataLoaders(DataLoaders):
         store:Store=None, # the pixels; default: `Store.open` for this crop and size
         device=None,    # default: fastai's choice
     ):
-        "Loaders of `cat`'s training and validation galaxies, with the store built first where needed."
+        "Loaders of `cat`'s training and validation galaxies, with the store built first where needed; raises `BadInput` on an unreadable image."
         store = store or Store.open(cat.files, crop=crop, size=size)
+        if (len(store), store.crop, store.size) != (len(cat), round(crop*MARGIN), round(size*MARGIN)):
+            raise BadInput(f'{store}: does not belong to {len(cat)} galaxies, crop {crop} and size {size}; Store.open(cat.files, crop, size) makes the one that does')
         stats = stats or pixel_stats(store, cat.train)
         tfms = galaxy_transforms(size) if batch_tfms is None else list(batch_tfms)
         block = DataBlock(

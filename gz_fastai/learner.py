@@ -15,7 +15,7 @@ from .losses import *
 from .metrics import *
 from .models import *
 
-# %% ../nbs/10_learner.ipynb #988477b7
+# %% ../nbs/10_learner.ipynb #8e896d7f
 PRECISIONS = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16)
 
 def auto_precision(
@@ -27,7 +27,7 @@ def auto_precision(
         name = torch.cuda.get_device_name(device)
         if torch.cuda.get_device_capability(device) >= (8, 0): return 'bf16',f'{name} has bfloat16 matrix units'
         return 'fp16',f'{name} has no bfloat16 matrix units'
-    if device.type == 'cpu' and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+    if device.type == 'cpu' and any(getattr(torch.cpu, o, lambda: False)() for o in ('_is_avx512_bf16_supported', '_is_amx_tile_supported')):
         return 'bf16','this CPU multiplies bfloat16 in hardware'
     return 'fp32',f'no faster precision is known for this {device.type} device'
 
@@ -41,24 +41,25 @@ class HalfPrecision(MixedPrecision):
         self.autocast,self.learn.scaler,self.scales = (autocast(device, dtype=PRECISIONS[self.amp_mode.value]),
             GradScaler(device, enabled=self.amp_mode is AMPMode.FP16), L())
 
-# %% ../nbs/10_learner.ipynb #fa14515e
+# %% ../nbs/10_learner.ipynb #6c3678cf
 @delegates(galaxy_model)
 def galaxy_learner(
     dls:DataLoaders,          # from `GalaxyDataLoaders`
-    arch:str='vgg7',          # any timm name
+    arch='vgg7',              # any timm name, or a model of yours with one raw output per column
     activation:str='softmax', # from raw outputs to fractions: a name in `losses.ACTIVATIONS`
     precision:str='auto',     # 'fp32', 'bf16', 'fp16', or the device's best
     metrics=None,             # default: `GalaxyRMSE`
     cbs=None,                 # further callbacks
-    lr:float=4e-3,            # default learning rate
+    lr:float=2e-3,            # default learning rate
     wd:float=.05,             # decoupled weight decay of Adam
     path='.',                 # where fastai's callbacks write
     **kwargs
 ) -> Learner:
     "A `Learner` that predicts the vote fractions of the galaxies in `dls`."
-    model = galaxy_model(arch, dls.c, **kwargs)
+    model = arch if isinstance(arch, nn.Module) else galaxy_model(arch, dls.c, **kwargs)
+    check_size(model, dls.size)
     if precision == 'auto': precision = auto_precision(dls.device)[0]
     if precision not in PRECISIONS: raise BadInput(f'no precision {precision!r}; there are auto, {", ".join(PRECISIONS)}')
     half = [] if precision == 'fp32' else [HalfPrecision(precision)]
-    return Learner(dls, model, loss_func=RMSELoss(dls.schema, activation), opt_func=Adam, lr=lr, wd=wd, path=path,
+    return Learner(dls, model, loss_func=RMSELoss(dls.schema, activation), opt_func=Adam, splitter=default_split, lr=lr, wd=wd, path=path,
                    metrics=[GalaxyRMSE()] if metrics is None else metrics, cbs=[ChannelsLast(), *half, *L(cbs)])

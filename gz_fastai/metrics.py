@@ -3,10 +3,9 @@
 # %% auto #0
 __all__ = ['galaxy_rmse', 'rmse_interval', 'question_rmse', 'GalaxyRMSE']
 
-# %% ../nbs/06_metrics.ipynb #dc973522
+# %% ../nbs/06_metrics.ipynb #9bd3fde2
 import numpy as np
 import pandas as pd
-import torch
 from fastai.learner import Metric
 
 from .schema import *
@@ -43,14 +42,14 @@ def question_rmse(
     return pd.DataFrame([dict(question=q.text, rmse=float(np.sqrt(sq[:, s].mean())), share=float(sq[:, s].sum()/max(sq.sum(), 1e-30)))
                          for q,s in zip(schema.questions, schema.slices)], index=pd.RangeIndex(1, len(schema.questions)+1))
 
-# %% ../nbs/06_metrics.ipynb #6f18e0cc
+# %% ../nbs/06_metrics.ipynb #ab6fcece
 class GalaxyRMSE(Metric):
     "The competition's score over an epoch, from the fractions that the loss's activation gives."
     name = 'rmse'
     def reset(self): self.total,self.count = 0.,0
     def accumulate(self, learn):
         pred = learn.loss_func.activation(learn.pred.detach())
-        self.total += (pred-learn.y).double().square().sum().item()
+        self.total += (pred-learn.y).float().square().sum().item()
         self.count += pred.numel()
     @property
     def value(self): return (self.total/self.count)**.5 if self.count else None

@@ -3,8 +3,8 @@
 # %% auto #0
 __all__ = ['write_model', 'read_model', 'Run', 'check_folder', 'train']
 
-# %% ../nbs/11_run.ipynb #6a220259
-import contextlib, gc, json, platform, sys, time
+# %% ../nbs/11_run.ipynb #6654e8dc
+import contextlib, gc, json, platform, secrets, sys, time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import fastai, timm, torch
 import numpy as np
 import pandas as pd
 from fastai.callback.progress import CSVLogger
+from fastai.callback.tracker import TerminateOnNaNCallback
 from fastai.torch_core import default_device, set_seed
 from fastcore.imports import IN_NOTEBOOK
 from safetensors.torch import load_file, save_file
@@ -56,7 +57,7 @@ def read_model(
     model.load_state_dict(weights)
     return model.eval(),RMSELoss(schema, info['activation']),info
 
-# %% ../nbs/11_run.ipynb #44b18da6
+# %% ../nbs/11_run.ipynb #3c707287
 class Run:
     "A finished training: its folder and what is in it."
     def __init__(self,
@@ -73,6 +74,11 @@ class Run:
     def predictions(self): return pd.read_csv(self.path/'valid.csv')
     def model(self): return read_model(self.path)
 
+def _asked(out):
+    "The settings of the run in the folder `out`, if it holds one"
+    try: return json.loads((out/'config.json').read_text())['asked']
+    except (OSError, ValueError, KeyError, TypeError): return None
+
 def check_folder(
     out,   # the folder that a run wants
     asked, # the settings it was asked for
@@ -81,8 +87,7 @@ def check_folder(
     out = Path(out)
     if out.exists() and not out.is_dir(): raise BadInput(f'{out}: is a file; give another --out')
     if (out/'metrics.json').exists(): raise BadInput(f'{out}: holds a finished run; give another --out')
-    if (out/'config.json').exists():
-        old = json.loads((out/'config.json').read_text())['asked']
+    if old := _asked(out):
         other = [f'{k} was {old.get(k)}, now {v}' for k,v in asked.items() if old.get(k) != v]
         if other: raise BadInput(f'{out}: holds an unfinished run with other settings ({"; ".join(other[:3])}); give another --out')
         print(f'{out} holds an unfinished run with the same settings; it starts again')
@@ -104,7 +109,7 @@ def _score(cat, pred, seconds):
     if cat.truth is not None: res['noise_floor'] = galaxy_rmse(cat.truth[cat.valid], targ)
     return res
 
-# %% ../nbs/11_run.ipynb #fecef8a5
+# %% ../nbs/11_run.ipynb #d7fc45b0
 def _catalogue(cfg):
     "The galaxies that `cfg` names"
     if cfg.data is not None: return Catalogue(cfg.data, valid=cfg.valid, schema=read_schema(cfg.schema))
@@ -118,15 +123,16 @@ def _device(name):
     try: return torch.empty(0, device=default_device() if name == 'auto' else name).device
     except (RuntimeError, AssertionError) as e: raise BadInput(f'device {name}: not to be had here ({str(e).splitlines()[0]})') from None
 
-def _where(cfg): return cfg.out or f'runs/{cfg.arch.split("/")[-1].replace(":", "-")}-{time.strftime("%Y%m%d-%H%M%S")}'
+def _where(cfg): return cfg.out or f'runs/{cfg.arch.split("/")[-1].replace(":", "-")}-{time.strftime("%Y%m%d-%H%M%S")}-{secrets.token_hex(2)}'   # two may start in one second
 
-# %% ../nbs/11_run.ipynb #01f5df86
+# %% ../nbs/11_run.ipynb #39a0db60
 def train(
     cfg:Config, # what to do
 ) -> Run:
     "Train a network as `cfg` says and write its folder; raises `BadInput` before the training where something is wrong."
+    schema = read_schema(cfg.schema)
+    RMSELoss(schema, cfg.activation)                      # an unknown activation is an error now
     check_arch(cfg.arch)
-    RMSELoss(read_schema(cfg.schema), cfg.activation)     # an unknown activation is an error now
     out,device = Path(_where(cfg)),_device(cfg.device)
     asked = {k: v for k,v in json.loads(json.dumps(asdict(cfg))).items() if k != 'out'}
     check_folder(out, asked)
@@ -134,16 +140,17 @@ def train(
     precision,why = auto_precision(device) if cfg.precision == 'auto' else (cfg.precision, 'as asked')
     print(f'{cat}\nTraining {cfg.arch} at {cfg.size} px for {cfg.epochs} epochs on {device}; {precision}, {why}', flush=True)
     set_seed(cfg.seed, reproducible=True)
+    model = galaxy_model(cfg.arch, len(schema), cfg.pretrained, cfg.hidden, cfg.drop)
+    check_size(model, cfg.size)                           # before the images are decoded
     dls = GalaxyDataLoaders.from_catalogue(cat, size=cfg.size, crop=cfg.crop, bs=cfg.bs, device=device,
         batch_tfms=galaxy_transforms(cfg.size, rotate=cfg.rotate, zoom=cfg.zoom, flip=cfg.flip, p_affine=cfg.p_affine))
-    learn = galaxy_learner(dls, cfg.arch, cfg.activation, precision, lr=cfg.lr, wd=cfg.wd, path=out, cbs=CSVLogger(),
-                           pretrained=cfg.pretrained, hidden=cfg.hidden, drop=cfg.drop)
+    learn = galaxy_learner(dls, model, cfg.activation, precision, lr=cfg.lr, wd=cfg.wd, path=out)
     out.mkdir(parents=True, exist_ok=True)
     _write_json(out/'config.json', dict(asked=asked, chosen=dict(device=str(device), precision=precision), versions=_versions()))
     start = time.time()
-    with contextlib.nullcontext() if sys.stdout.isatty() or IN_NOTEBOOK else _epoch_lines(learn): learn.fit_one_cycle(cfg.epochs, cfg.lr)
+    with contextlib.nullcontext() if sys.stdout.isatty() or IN_NOTEBOOK else _epoch_lines(learn): learn.fit_one_cycle(cfg.epochs, cfg.lr, cbs=[CSVLogger(), TerminateOnNaNCallback()])
+    if len(learn.recorder.values) < cfg.epochs: raise FloatingPointError(f'{out}: the training diverged; try a lower lr than {cfg.lr}, or precision fp32')
     with learn.no_bar(): pred = learn.get_preds()[0].numpy()
-    if not np.isfinite(pred).all(): raise FloatingPointError(f'{out}: the training diverged; try a lower lr than {cfg.lr}, or precision fp32')
     metrics = _score(cat, pred, time.time()-start)
     write_fractions(out/'valid.csv', cat.ids[cat.valid], pred, cat.schema)
     write_model(out, learn.model, dict(arch=cfg.arch, hidden=cfg.hidden, drop=cfg.drop, activation=cfg.activation, schema=cat.schema.to_dict(),

@@ -2,16 +2,16 @@
 
 # %% auto #0
 __all__ = ['FRAME', 'ODDITIES', 'SAMPLE_SIZE', 'SAMPLE_VERSION', 'TRUTH_FILE', 'draw_galaxy', 'answer_probabilities',
-           'cast_votes', 'render_galaxy', 'cache_home', 'progress', 'make_sample']
+           'cast_votes', 'render_galaxy', 'cache_home', 'in_threads', 'whole_folder', 'sample_info', 'make_sample']
 
-# %% ../nbs/01_sample.ipynb #7f31dfa1
-import json, os, shutil, sys
+# %% ../nbs/01_sample.ipynb #c72228d3
+import json, os, shutil, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fastcore.basics import patch
 from fastcore.imports import IN_NOTEBOOK
 from fastcore.xdg import xdg_cache_home
 from PIL import Image
@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from .schema import *
 
-# %% ../nbs/01_sample.ipynb #020e064f
+# %% ../nbs/01_sample.ipynb #53b77a4f
 FRAME = 212 # side of the frame that is rendered, pixels
-ODDITIES = ['ring', 'lens or arc', 'disturbed', 'irregular', 'other oddity', 'merger', 'dust lane']
+ODDITIES = GZ2.questions[7].answers
 
 def draw_galaxy(
     rng, # numpy random generator
@@ -165,50 +165,74 @@ def render_galaxy(
     rgb = make_lupton_rgb(*bands, stretch=2.5, Q=6)
     return Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC)
 
-# %% ../nbs/01_sample.ipynb #9bb7fe18
+# %% ../nbs/01_sample.ipynb #8e10fe88
+def cache_home() -> Path:
+    "The folder for what can be made again, the sample and the stores: `~/.cache/gz_fastai`, or the environment variable `GZ_FASTAI_CACHE`."
+    return Path(os.environ.get('GZ_FASTAI_CACHE') or xdg_cache_home()/'gz_fastai')
+
+def in_threads(
+    fn,       # called with each item
+    items,    # a sequence
+    what:str, # in words, for the progress bar of a terminal or a notebook
+) -> list:      # the results, in order
+    "Call `fn` with each item on all cores; the first error ends it."
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try: return list(tqdm(pool.map(fn, items), total=len(items), desc=what, delay=3, mininterval=.5, disable=not (IN_NOTEBOOK or sys.stderr.isatty())))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+@contextmanager
+def whole_folder(
+    path, # the folder to make
+):
+    "A temporary folder that becomes `path` when the block ends without an error, unless another process was quicker."
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = Path(tempfile.mkdtemp(prefix=f'{path.name}.', suffix='.partial', dir=path.parent))
+    try:
+        yield tmp
+        tmp.chmod(0o755)
+        try: tmp.rename(path)
+        except OSError:
+            if not path.exists(): raise
+    finally: shutil.rmtree(tmp, ignore_errors=True)
+
+# %% ../nbs/01_sample.ipynb #f976dc54
 SAMPLE_SIZE,SAMPLE_VERSION = 2000,1
 TRUTH_FILE = 'truth.csv' # the label table without the noise of the votes
 
-def cache_home() -> Path:
-    "The folder for what can be made again: the sample and the stores."
-    return Path(os.environ.get('GZ_FASTAI_CACHE') or xdg_cache_home()/'gz_fastai')
-
-def progress(
-    items,     # what to go through
-    total:int, # how many there are
-    what:str,  # in words
-):
-    "`items` with a progress bar when it takes longer, and there is a terminal or a notebook to show it."
-    return tqdm(items, total=total, desc=what, disable=not (IN_NOTEBOOK or sys.stderr.isatty()), delay=3, mininterval=.5)
+def sample_info(
+    folder, # any folder
+) -> dict:    # `n`, `seed` and `version`, or `None`
+    "What sample the folder holds."
+    file = Path(folder)/'sample.json'
+    return json.loads(file.read_text()) if file.exists() else None
 
 def make_sample(
     n:int=SAMPLE_SIZE, # how many galaxies
     seed:int=0,        # galaxy i depends on the seed and on i alone
     folder=None,       # where to put it; default: within `cache_home()`
 ) -> Path:             # the folder, in Kaggle's layout, with `TRUTH_FILE` beside the labels
-    "The folder of the synthetic sample, made first where it is missing."
+    "The folder of the synthetic sample, made first where it is missing; raises `BadInput` where `folder` holds something else."
+    info = dict(synthetic=True, n=n, seed=seed, version=SAMPLE_VERSION)
     done = Path(folder or cache_home()/f'sample-v{SAMPLE_VERSION}-{n}-seed{seed}')
-    if done.exists(): return done
-    tmp = done.with_name(f'{done.name}.{os.getpid()}.partial')
-    images = tmp/'images_training_rev1'
-    images.mkdir(parents=True)
+    if done.exists():
+        if sample_info(done) != info: raise BadInput(f'{done}: holds no sample of {n} galaxies with seed {seed}; give another folder, or remove it')
+        return done
     ids = 1_000_001+np.arange(n)   # beyond Kaggle's
-    def one(i):
-        rng = np.random.default_rng([seed, i])
-        g = draw_galaxy(rng)
-        cond = answer_probabilities(g)
-        votes = cast_votes(cond[None], rng)[0]
-        render_galaxy(g, rng).save(images/f'{ids[i]}.jpg', quality=88)
-        return GZ2.cumulative(cond),votes
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            try: truth,votes = map(np.array, zip(*progress(pool.map(one, range(n)), n, 'Making synthetic galaxies')))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    with whole_folder(done) as tmp:
+        images = tmp/'images_training_rev1'
+        images.mkdir()
+        def one(i):
+            rng = np.random.default_rng([seed, i])
+            g = draw_galaxy(rng)
+            cond = answer_probabilities(g)
+            votes = cast_votes(cond[None], rng)[0]
+            render_galaxy(g, rng).save(images/f'{ids[i]}.jpg', quality=88)
+            return GZ2.cumulative(cond),votes
+        truth,votes = map(np.array, zip(*in_threads(one, range(n), 'Making synthetic galaxies')))
         for name,v in {'training_solutions_rev1.csv': votes, TRUTH_FILE: truth}.items():
             pd.DataFrame(v, columns=GZ2.columns, index=pd.Index(ids, name=GZ2.id_column)).to_csv(tmp/name, float_format='%.8g')
-        (tmp/'sample.json').write_text(json.dumps(dict(synthetic=True, n=n, seed=seed, version=SAMPLE_VERSION)))
-        if not done.exists(): tmp.rename(done)
-    finally: shutil.rmtree(tmp, ignore_errors=True)
+        (tmp/'sample.json').write_text(json.dumps(info))
     return done

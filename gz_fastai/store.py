@@ -3,9 +3,8 @@
 # %% auto #0
 __all__ = ['MARGIN', 'Store']
 
-# %% ../nbs/03_store.ipynb #840d49fa
-import hashlib, json, math, os, shutil
-from concurrent.futures import ThreadPoolExecutor
+# %% ../nbs/03_store.ipynb #4bae04cd
+import hashlib, json, math, os
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +61,7 @@ def _key(files, crop, size):
         h.update(f'{Path(f).absolute()}|{s.st_size}|{s.st_mtime_ns}\n'.encode())
     return h.hexdigest()
 
-# %% ../nbs/03_store.ipynb #b7079aa4
+# %% ../nbs/03_store.ipynb #f6341841
 @patch(cls_method=True)
 def open(cls:Store,
     files,        # the images, in the order of the rows
@@ -75,22 +74,13 @@ def open(cls:Store,
     home = Path(folder or cache_home()/'stores')
     done = home/_key(files, crop, size)
     if not done.exists():
-        tmp = home/f'{done.name}.{os.getpid()}.partial'
-        tmp.mkdir(parents=True, exist_ok=True)
-        try:
-            _build(tmp, files, crop, size)
-            if not done.exists(): tmp.rename(done)
-        finally: shutil.rmtree(tmp, ignore_errors=True)
+        with whole_folder(done) as tmp: _build(tmp, files, crop, size)
     return cls(done)
 
 def _build(folder, files, crop, size):
     "Decode `files` into a store in `folder`"
     out = np.lib.format.open_memmap(folder/'pixels.npy', mode='w+', dtype='uint8', shape=(len(files), size, size, 3))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for i,px in enumerate(progress(pool.map(lambda f: _decode(f, crop, size), files), len(files), 'Decoding images')): out[i] = px
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    def one(i): out[i] = _decode(files[i], crop, size)
+    in_threads(one, range(len(files)), 'Decoding images')
     out.flush()
     (folder/'store.json').write_text(json.dumps(dict(version=Store.version, n=len(files), crop=crop, size=size)))
