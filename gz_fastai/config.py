@@ -12,7 +12,7 @@ from fastcore.basics import patch
 
 from .schema import *
 
-# %% ../nbs/09_config.ipynb #41e0f27e
+# %% ../nbs/09_config.ipynb #d4f39d5d
 _LIMITS = dict(size=(16, 4096), crop=(16, 10**5), drop=(0, .99), rotate=(0, 180), zoom=(1, 10), p_affine=(0, 1),
                epochs=(1, 10**5), bs=(2, 10**6), lr=(1e-9, 10), wd=(0, 10), seed=(0, 2**32-1))
 
@@ -30,7 +30,7 @@ class Config:
     size:int=64              # side of the network's input, in pixels
     crop:int=216             # side of the central square of the original that it shows, in pixels
     rotate:float=180.        # rotate by up to this many degrees either way
-    zoom:float=1.2           # magnify by 1/zoom to zoom
+    zoom:float=1.1           # magnify by 1/zoom to zoom
     flip:bool=True           # flips and quarter turns, half of the time
     p_affine:float=1.        # probability of rotation, and of zoom
     epochs:int=12            # passes over the training galaxies

@@ -35,7 +35,7 @@ class GalaxyDL(TfmdDL):
             rows = np.array([self.dataset.items[i] for i in idxs])
             yield tuple(tl.tfms(rows) for tl in self.dataset.tls)
 
-# %% ../nbs/04_data.ipynb #8b7d3ed4
+# %% ../nbs/04_data.ipynb #785a2475
 class CentralView(AffineCoordTfm):
     "The central part of a stored image, at `size` pixels."
     def __init__(self,
@@ -49,7 +49,7 @@ class CentralView(AffineCoordTfm):
 def galaxy_transforms(
     size:int,          # side of a view, pixels
     rotate:float=180., # rotation by up to this many degrees either way
-    zoom:float=1.2,    # magnification between 1/zoom and zoom
+    zoom:float=1.1,    # magnification between 1/zoom and zoom
     flip:bool=True,    # flips and quarter turns, half of the time
     p_affine:float=1., # probability of the rotation, and of the zoom
     **kwargs           # passed to fastai's `aug_transforms`
@@ -59,7 +59,7 @@ def galaxy_transforms(
     tfms = aug_transforms(do_flip=flip, flip_vert=flip, max_rotate=rotate, min_zoom=1/zoom, max_zoom=zoom, p_affine=p_affine, **kwargs)
     return setup_aug_tfms([CentralView(size)] + tfms)
 
-# %% ../nbs/04_data.ipynb #114d9ef3
+# %% ../nbs/04_data.ipynb #98aa33ff
 def pixel_stats(
     store:Store, # where the pixels are
     rows,        # the training galaxies
@@ -90,7 +90,7 @@ class GalaxyDataLoaders(DataLoaders):
     ):
         "Loaders of `cat`'s training and validation galaxies, with the store built first where needed; raises `BadInput` on an unreadable image."
         store = store or Store.open(cat.files, crop=crop, size=size)
-        if (len(store), store.crop, store.size) != (len(cat), round(crop*MARGIN), round(size*MARGIN)):
+        if (len(store), store.crop, store.size) != (len(cat), round(crop*MARGIN), round(size*MARGIN*DENSITY)):
             raise BadInput(f'{store}: does not belong to {len(cat)} galaxies, crop {crop} and size {size}; Store.open(cat.files, crop, size) makes the one that does')
         stats = stats or pixel_stats(store, cat.train)
         tfms = galaxy_transforms(size) if batch_tfms is None else list(batch_tfms)

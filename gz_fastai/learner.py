@@ -41,7 +41,7 @@ class HalfPrecision(MixedPrecision):
         self.autocast,self.learn.scaler,self.scales = (autocast(device, dtype=PRECISIONS[self.amp_mode.value]),
             GradScaler(device, enabled=self.amp_mode is AMPMode.FP16), L())
 
-# %% ../nbs/10_learner.ipynb #6c3678cf
+# %% ../nbs/10_learner.ipynb #a8d90b2b
 @delegates(galaxy_model)
 def galaxy_learner(
     dls:DataLoaders,          # from `GalaxyDataLoaders`
@@ -61,5 +61,5 @@ def galaxy_learner(
     if precision == 'auto': precision = auto_precision(dls.device)[0]
     if precision not in PRECISIONS: raise BadInput(f'no precision {precision!r}; there are auto, {", ".join(PRECISIONS)}')
     half = [] if precision == 'fp32' else [HalfPrecision(precision)]
-    return Learner(dls, model, loss_func=RMSELoss(dls.schema, activation), opt_func=Adam, splitter=default_split, lr=lr, wd=wd, path=path,
+    return Learner(dls, model, loss_func=RMSELoss(dls.schema, activation), opt_func=partial(Adam, eps=1e-8), splitter=default_split, lr=lr, wd=wd, path=path,
                    metrics=[GalaxyRMSE()] if metrics is None else metrics, cbs=[ChannelsLast(), *half, *L(cbs)])
