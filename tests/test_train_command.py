@@ -128,5 +128,5 @@ def test_the_main_job(command, tmp_path):
     assert 'synthetic sample' in res.stdout
     run, = (tmp_path/'runs').iterdir()
     m = json.loads((run/'metrics.json').read_text())
-    assert m['noise_floor'] < m['rmse'] < .6*m['baselines']['mean label'] < m['baselines']['all zeros']
+    assert m['noise_floor'] < m['rmse'] < .7*m['baselines']['mean label'] < m['baselines']['all zeros']
     assert f'{m["rmse"]:.4f}' in res.stdout
