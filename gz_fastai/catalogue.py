@@ -90,7 +90,7 @@ def hash01(
 
 HELD_OUT = .1 # the share of galaxies that validate where no list is given
 
-# %% ../nbs/02_catalogue.ipynb #79e0ceb6
+# %% ../nbs/02_catalogue.ipynb #91a6a9b7
 class Catalogue:
     "Galaxies in Kaggle's layout: images, labels and the validation split."
     images,labels_file = 'images_training_rev1','training_solutions_rev1.csv'
@@ -114,31 +114,35 @@ class Catalogue:
         for what,m in dict(train=~self.is_valid, validate=self.is_valid).items():
             if not m.any(): raise BadInput(f'{valid or file}: leaves no galaxy to {what} on')
 
-    def _find_images(self, file):
-        "The image of each galaxy"
-        folder = self.path/self.images
-        if not folder.is_dir(): raise BadInput(f'{self.path}: no image folder {self.images} in it')
-        there = {o.name for o in os.scandir(folder)}
-        names = [f'{i}.jpg' for i in self.ids]
-        lost = [r for r,n in enumerate(names) if n not in there]
-        if lost: raise BadInput(f'{file} line {lost[0]+2} ({self.schema.id_column} {self.ids[lost[0]]}): no image {folder/names[lost[0]]}{_more(len(lost))}; '
-                                'get the images again, or remove the rows')
-        return [folder/n for n in names]
-
-    def _listed(self, valid):
-        "Which galaxies the CSV `valid` names"
-        table = _read_csv(valid)
-        want = table[_id_column(table, valid, self.schema)].str.strip()
-        unknown = np.flatnonzero(~want.isin(self.ids))
-        if len(unknown): raise BadInput(f'{valid} line {unknown[0]+2}: galaxy {want[unknown[0]]} has no label{_more(len(unknown))}; list galaxies of {self.labels_file}')
-        return pd.Index(self.ids).isin(want)
-
     def __len__(self): return len(self.ids)
     def __repr__(self): return f'Catalogue({str(self.path)!r}: {len(self.train)} galaxies to train, {len(self.valid)} to validate, {self.schema.name})'
     @property
     def train(self): return np.flatnonzero(~self.is_valid)
     @property
     def valid(self): return np.flatnonzero(self.is_valid)
+
+# %% ../nbs/02_catalogue.ipynb #11ec01b1
+@patch
+def _find_images(self:Catalogue, file):
+    "The image of each galaxy"
+    folder = self.path/self.images
+    if not folder.is_dir(): raise BadInput(f'{self.path}: no image folder {self.images} in it')
+    there = {o.name for o in os.scandir(folder)}
+    names = [f'{i}.jpg' for i in self.ids]
+    lost = [r for r,n in enumerate(names) if n not in there]
+    if lost: raise BadInput(f'{file} line {lost[0]+2} ({self.schema.id_column} {self.ids[lost[0]]}): no image {folder/names[lost[0]]}{_more(len(lost))}; '
+                            'get the images again, or remove the rows')
+    return [folder/n for n in names]
+
+# %% ../nbs/02_catalogue.ipynb #b81ff1c2
+@patch
+def _listed(self:Catalogue, valid):
+    "Which galaxies the CSV `valid` names"
+    table = _read_csv(valid)
+    want = table[_id_column(table, valid, self.schema)].str.strip()
+    unknown = np.flatnonzero(~want.isin(self.ids))
+    if len(unknown): raise BadInput(f'{valid} line {unknown[0]+2}: galaxy {want[unknown[0]]} has no label{_more(len(unknown))}; list galaxies of {self.labels_file}')
+    return pd.Index(self.ids).isin(want)
 
 # %% ../nbs/02_catalogue.ipynb #bf230ebc
 @patch(cls_method=True)

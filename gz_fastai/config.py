@@ -14,10 +14,11 @@ from fastcore.basics import patch
 
 from .schema import *
 
-# %% ../nbs/09_config.ipynb #d4f39d5d
+# %% ../nbs/09_config.ipynb #b373d2e2
 _LIMITS = dict(size=(16, 4096), crop=(16, 10**5), drop=(0, .99), rotate=(0, 180), zoom=(1, 10), p_affine=(0, 1),
                epochs=(1, 10**5), bs=(2, 10**6), lr=(1e-9, 10), wd=(0, 10), seed=(0, 2**32-1))
 
+# %% ../nbs/09_config.ipynb #e53f9821
 @dataclass
 class Config:
     "A training, in full."

@@ -37,7 +37,7 @@ class GalaxyDL(TfmdDL):
             rows = np.array([self.dataset.items[i] for i in idxs])
             yield tuple(tl.tfms(rows) for tl in self.dataset.tls)
 
-# %% ../nbs/04_data.ipynb #785a2475
+# %% ../nbs/04_data.ipynb #db4871b3
 class CentralView(AffineCoordTfm):
     "The central part of a stored image, at `size` pixels."
     def __init__(self,
@@ -48,6 +48,7 @@ class CentralView(AffineCoordTfm):
         self.margin = margin
     def _get_affine_mat(self, x): return super()._get_affine_mat(x)/self.margin   # scale and shift alike
 
+# %% ../nbs/04_data.ipynb #28440f2c
 def galaxy_transforms(
     size:int,          # side of a view, pixels
     rotate:float=180., # rotation by up to this many degrees either way
@@ -61,7 +62,7 @@ def galaxy_transforms(
     tfms = aug_transforms(do_flip=flip, flip_vert=flip, max_rotate=rotate, min_zoom=1/zoom, max_zoom=zoom, p_affine=p_affine, **kwargs)
     return setup_aug_tfms([CentralView(size)] + tfms)
 
-# %% ../nbs/04_data.ipynb #98aa33ff
+# %% ../nbs/04_data.ipynb #551ec0ea
 def pixel_stats(
     store:Store, # where the pixels are
     rows,        # the training galaxies
@@ -77,6 +78,7 @@ def pixel_stats(
     mean = p@v
     return mean.tolist(),np.sqrt(p@v**2-mean**2).clip(1e-3).tolist()
 
+# %% ../nbs/04_data.ipynb #35fab903
 class GalaxyDataLoaders(DataLoaders):
     "`DataLoaders` of galaxies and their vote fractions."
     @classmethod
@@ -105,7 +107,7 @@ class GalaxyDataLoaders(DataLoaders):
         dls.schema,dls.c,dls.size,dls.crop,dls.stats = cat.schema,len(cat.schema),size,crop,stats
         return dls
 
-# %% ../nbs/04_data.ipynb #322794c4
+# %% ../nbs/04_data.ipynb #b498cf67
 def _show_galaxies(texts, imgs, ctxs, max_n, nrows, ncols, figsize):
     "Draw each image with its lines of text above and, where there are two, below"
     n = min(len(imgs), max_n)
@@ -121,6 +123,7 @@ def _show_galaxies(texts, imgs, ctxs, max_n, nrows, ncols, figsize):
         if len(text) > 1: ax.text(.5, -.03, text[1], transform=ax.transAxes, ha='center', va='top', fontsize=7)
     return ctxs[:n]
 
+# %% ../nbs/04_data.ipynb #de618307
 @dispatch
 def show_batch(x:TensorImage, y:Fractions, samples, ctxs=None, max_n=9, nrows=None, ncols=None, figsize=None, **kwargs):
     return _show_galaxies([(str(s[1]),) for s in samples], [s[0] for s in samples], ctxs, max_n, nrows, ncols, figsize)

@@ -85,7 +85,7 @@ def galaxy_head(
     layers = [LinBnDrop(a, b, p=drop, act=nn.ReLU(inplace=True), lin_first=False) for a,b in zip(sizes, sizes[1:])]
     return nn.Sequential(*[l for o in layers for l in o], nn.Dropout(drop), nn.Linear(sizes[-1], n_out))
 
-# %% ../nbs/07_models.ipynb #65c76cdc
+# %% ../nbs/07_models.ipynb #ab798a45
 def check_arch(
     arch:str, # a timm model name
 ):
@@ -94,6 +94,7 @@ def check_arch(
     near = difflib.get_close_matches(arch, timm.list_models(), 4, .5)
     raise BadInput(f'no arch {arch!r}; ' + (f'did you mean {", ".join(near)}?' if near else "timm.list_models('vgg*') lists names"))
 
+# %% ../nbs/07_models.ipynb #55e6c7fb
 def galaxy_model(
     arch:str,        # any timm name; `vgg7` is one
     n_out:int,       # raw outputs, one per column of the schema
@@ -111,6 +112,7 @@ def galaxy_model(
         body.pre_logits,body.head_hidden_size = nn.Identity(),body.num_features   # a VGG's own fully connected layers are its head
     return nn.Sequential(body, galaxy_head(body.head_hidden_size, n_out, hidden, drop))
 
+# %% ../nbs/07_models.ipynb #18c98fb3
 def check_size(
     model,    # from `galaxy_model`
     size:int, # side of the input, pixels

@@ -30,7 +30,7 @@ from .baselines import *
 from .config import *
 from .learner import *
 
-# %% ../nbs/11_run.ipynb #c138743a
+# %% ../nbs/11_run.ipynb #42c35780
 def _versions(): return dict(gz_fastai=gz_fastai.__version__, fastai=fastai.__version__, timm=timm.__version__, torch=torch.__version__, python=platform.python_version())
 
 def _write_json(path, d):
@@ -46,6 +46,7 @@ def write_model(
         save_file({k: v.detach().cpu().contiguous() for k,v in model.state_dict().items()}, tmp)
     _write_json(Path(folder)/'model.json', info)
 
+# %% ../nbs/11_run.ipynb #0b9ae134
 def read_model(
     folder, # with `model.safetensors` and `model.json`
 ):          # (model on the CPU in evaluation mode, loss with its activation, the content of `model.json`)
@@ -59,7 +60,7 @@ def read_model(
     model.load_state_dict(weights)
     return model.eval(),RMSELoss(schema, info['activation']),info
 
-# %% ../nbs/11_run.ipynb #3c707287
+# %% ../nbs/11_run.ipynb #93be2939
 class Run:
     "A finished training: its folder and what is in it."
     def __init__(self,
@@ -76,6 +77,7 @@ class Run:
     def predictions(self): return pd.read_csv(self.path/'valid.csv')
     def model(self): return read_model(self.path)
 
+# %% ../nbs/11_run.ipynb #d781fe8b
 def _asked(out):
     "The settings of the run in the folder `out`, if it holds one"
     try: return json.loads((out/'config.json').read_text())['asked']

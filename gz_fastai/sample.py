@@ -43,7 +43,7 @@ def draw_galaxy(
         g['odd'] = str(rng.choice(ODDITIES, p=[.05, .03, .1, .1, .12, .3, .3] if edge else [.22, .05, .14, .16, .13, .28, .02]))
     return g
 
-# %% ../nbs/01_sample.ipynb #fd9ca657
+# %% ../nbs/01_sample.ipynb #c8a30103
 def _near(value, centres, width):
     "Probabilities of answers that stand for the values `centres` of something measured"
     w = np.exp(-.5*((value-np.asarray(centres))/width)**2)+.01
@@ -51,6 +51,7 @@ def _near(value, centres, width):
 
 def _yes(value, middle, steep=10): return expit(steep*(value-middle))
 
+# %% ../nbs/01_sample.ipynb #c9fcaa61
 def answer_probabilities(
     g:dict, # from `draw_galaxy`
 ) -> np.ndarray: # (columns,) P(answer | asked) for the questions of `GZ2`, in their order
@@ -82,6 +83,7 @@ def answer_probabilities(
         _near(g['pitch'], [11, 21, 33], 5),
         [*(1-lost)*count, lost]])
 
+# %% ../nbs/01_sample.ipynb #6aca12a7
 def cast_votes(
     cond,              # (n, columns) P(answer | asked)
     rng,               # numpy random generator
@@ -95,7 +97,7 @@ def cast_votes(
         votes[:, s] = rng.multinomial(asked, cond[:, s])
     return votes/volunteers
 
-# %% ../nbs/01_sample.ipynb #b4f07951
+# %% ../nbs/01_sample.ipynb #051732af
 def _sersic(x, y, radius, n, q=1., angle=0., boxy=0.):
     "Sersic profile of unit flux density at `radius`, with axis ratio `q`; `boxy` squares its isophotes"
     c,s = np.cos(angle),np.sin(angle)
@@ -120,12 +122,14 @@ def _structure(g, rng):
         old,young = disk*(1-.55*g['arms'])+bulge+bar,disk*arm*2.2
     return _oddity(g['odd'], old, young, x, y, g, rng) if g['odd'] else (old, young)
 
+# %% ../nbs/01_sample.ipynb #44e80119
 def _star(x, y, rng):
     "A saturated star with its spikes"
     spikes = np.exp(-np.abs(x)/.8-np.abs(y)/25)+np.exp(-np.abs(y)/.8-np.abs(x)/25)
     old = 60*np.exp(-(x**2+y**2)/(2*rng.uniform(3, 7)**2))+rng.uniform(3, 20)*spikes
     return old,old*rng.uniform(.3, 1.2)
 
+# %% ../nbs/01_sample.ipynb #e35e45e2
 def _oddity(odd, old, young, x, y, g, rng):
     "Add what makes a galaxy odd"
     R,a = g['radius'],rng.uniform(0, 2*np.pi)
@@ -168,11 +172,12 @@ def render_galaxy(
     rgb = make_lupton_rgb(*bands, stretch=2.5, Q=6)
     return Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC)
 
-# %% ../nbs/01_sample.ipynb #8e10fe88
+# %% ../nbs/01_sample.ipynb #e7403ead
 def cache_home() -> Path:
     "The folder for what can be made again, the sample and the stores: `~/.cache/gz_fastai`, or the environment variable `GZ_FASTAI_CACHE`."
     return Path(os.environ.get('GZ_FASTAI_CACHE') or xdg_cache_home()/'gz_fastai')
 
+# %% ../nbs/01_sample.ipynb #ca986c9e
 def in_threads(
     fn,       # called with each item
     items,    # a sequence
@@ -185,6 +190,7 @@ def in_threads(
             pool.shutdown(cancel_futures=True)
             raise
 
+# %% ../nbs/01_sample.ipynb #b6fb7212
 @contextmanager
 def whole_folder(
     path, # the folder to make
@@ -201,7 +207,7 @@ def whole_folder(
             if not path.exists(): raise
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../nbs/01_sample.ipynb #f976dc54
+# %% ../nbs/01_sample.ipynb #9af42558
 SAMPLE_SIZE,SAMPLE_VERSION = 2000,1
 TRUTH_FILE = 'truth.csv' # the label table without the noise of the votes
 
@@ -212,6 +218,7 @@ def sample_info(
     file = Path(folder)/'sample.json'
     return json.loads(file.read_text()) if file.exists() else None
 
+# %% ../nbs/01_sample.ipynb #52710ac2
 def make_sample(
     n:int=SAMPLE_SIZE, # how many galaxies
     seed:int=0,        # galaxy i depends on the seed and on i alone
