@@ -43,7 +43,7 @@ class HalfPrecision(MixedPrecision):
         self.autocast,self.learn.scaler,self.scales = (autocast(device, dtype=PRECISIONS[self.amp_mode.value]),
             GradScaler(device, enabled=self.amp_mode is AMPMode.FP16), L())
 
-# %% ../nbs/10_learner.ipynb #a8d90b2b
+# %% ../nbs/10_learner.ipynb #25729a0b
 @delegates(galaxy_model)
 def galaxy_learner(
     dls:DataLoaders,          # from `GalaxyDataLoaders`
@@ -58,8 +58,8 @@ def galaxy_learner(
     **kwargs
 ) -> Learner:
     "A `Learner` that predicts the vote fractions of the galaxies in `dls`."
-    model = arch if isinstance(arch, nn.Module) else galaxy_model(arch, dls.c, **kwargs)
-    check_size(model, dls.size)
+    model = arch
+    if not isinstance(arch, nn.Module): check_size(model := galaxy_model(arch, dls.c, **kwargs), dls.size)
     if precision == 'auto': precision = auto_precision(dls.device)[0]
     if precision not in PRECISIONS: raise BadInput(f'no precision {precision!r}; there are auto, {", ".join(PRECISIONS)}')
     half = [] if precision == 'fp32' else [HalfPrecision(precision)]

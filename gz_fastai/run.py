@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['write_model', 'read_model', 'Run', 'check_folder', 'train']
 
-# %% ../nbs/11_run.ipynb #6654e8dc
+# %% ../nbs/11_run.ipynb #702f4fb1
 import contextlib, gc, json, platform, secrets, sys, time
 from dataclasses import asdict
 from pathlib import Path
 
 import fastai, timm, torch
-import numpy as np
 import pandas as pd
 from fastai.callback.progress import CSVLogger
 from fastai.callback.tracker import TerminateOnNaNCallback
