@@ -6,7 +6,7 @@
 __all__ = ['FRAME', 'ODDITIES', 'SAMPLE_SIZE', 'SAMPLE_VERSION', 'TRUTH_FILE', 'draw_galaxy', 'answer_probabilities',
            'cast_votes', 'render_galaxy', 'cache_home', 'in_threads', 'whole_folder', 'sample_info', 'make_sample']
 
-# %% ../nbs/01_sample.ipynb #d7428a5e
+# %% ../nbs/01_sample.ipynb #f093077a
 import json, os, shutil, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.imports import IN_NOTEBOOK
+from fastcore.utils import num_cpus
 from fastcore.xdg import xdg_cache_home
 from PIL import Image
 from scipy.special import expit
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from .schema import *
 
-# %% ../nbs/01_sample.ipynb #53b77a4f
+# %% ../nbs/01_sample.ipynb #f228033a
 FRAME = 212 # side of the frame that is rendered, pixels
 ODDITIES = GZ2.questions[7].answers
 
@@ -30,58 +31,77 @@ def draw_galaxy(
     rng, # numpy random generator
 ) -> dict: # the numbers that make a galaxy
     "Draw the shape, the features and the observing conditions of one galaxy."
-    kind = rng.choice(['elliptical', 'disk', 'star'], p=[.42, .56, .02])
-    g = dict(kind=str(kind), radius=rng.uniform(9, 14), angle=rng.uniform(0, np.pi), psf=rng.lognormal(np.log(1.7), .35),
-             snr=rng.lognormal(np.log(14), .5), bar=0., arms=0., n_arms=2, pitch=20., boxy=0., bulge=1., odd=None)
+    kind = str(rng.choice(['elliptical', 'disk', 'star'], p=[.385, .6, .015]))
+    g = dict(kind=kind, radius=rng.uniform(9, 19), angle=rng.uniform(0, np.pi), psf=rng.lognormal(np.log(1.9), .45), snr=rng.lognormal(np.log(16), .55),
+             tilt=1., round=rng.uniform(.42, 1), age=rng.beta(7, 2), bulge=1., boxy=0., bar=0., arms=0., n_arms=2, pitch=20., clumps=0., odd=None)
     if kind == 'disk':
-        g |= dict(tilt=rng.uniform(.12, 1), bulge=rng.beta(1.2, 3.5), bar=rng.beta(.5, 1.2), arms=rng.beta(1.2, .9),
-                  n_arms=int(rng.choice([1, 2, 3, 4, 5], p=[.08, .62, .15, .08, .07])), pitch=rng.uniform(8, 38), boxy=rng.beta(.5, 1.5))
-        g |= dict(round=g['tilt'])
-    else: g |= dict(round=rng.uniform(.35, 1), tilt=1.)
-    if rng.random() < .16 and kind != 'star':
+        tilt,bulge = rng.uniform(.1, 1),rng.beta(1.5, 2.4)
+        g |= dict(tilt=tilt, round=tilt, bulge=bulge, age=np.clip(rng.normal(.15+.7*bulge, .18), 0, 1), boxy=rng.beta(.6, 1.5), bar=rng.beta(.5, 1.3),
+                  arms=rng.beta(.9, 1.1), n_arms=int(rng.choice([1, 2, 3, 4, 5], p=[.12, .6, .16, .06, .06])), pitch=rng.uniform(6, 36), clumps=rng.beta(1, 3))
+    if rng.random() < .15 and kind != 'star':
         edge = kind == 'disk' and g['tilt'] < .3
-        g['odd'] = str(rng.choice(ODDITIES, p=[.05, .03, .1, .1, .12, .3, .3] if edge else [.22, .05, .14, .16, .13, .28, .02]))
+        g['odd'] = str(rng.choice(ODDITIES, p=[.04, .03, .16, .12, .22, .35, .08] if edge else [.23, .06, .15, .16, .16, .23, .01]))
     return g
 
-# %% ../nbs/01_sample.ipynb #c8a30103
+# %% ../nbs/01_sample.ipynb #12b423a3
 def _near(value, centres, width):
     "Probabilities of answers that stand for the values `centres` of something measured"
-    w = np.exp(-.5*((value-np.asarray(centres))/width)**2)+.01
+    w = np.exp(-.5*((value-np.asarray(centres))/width)**2)+.02
     return w/w.sum()
 
 def _yes(value, middle, steep=10): return expit(steep*(value-middle))
 
-# %% ../nbs/01_sample.ipynb #c9fcaa61
+def _seen(g):
+    "How well details of the galaxy can be seen, from 0 to 1"
+    return 1/(1+(g['psf']/(.26*g['radius']))**2) * g['snr']/(g['snr']+5)
+
+# %% ../nbs/01_sample.ipynb #a9b5bd34
+def _disk_or_smooth(g, edge, arms, bar):
+    "The first question: what there is to see besides a smooth round glow"
+    sharp = _seen(g)
+    strange = sharp*(g['odd'] in ('ring', 'irregular', 'disturbed', 'dust lane', 'merger'))
+    plain = .34*(g['kind'] == 'disk')*(1.2-g['bulge'])*(1.3-g['age'])*(.4+sharp)   # a blue disk without features
+    nothing = (1-.85*edge)*(1-arms)*(1-bar)*(1-.9*g['clumps']*sharp)*(1-.5*strange)*(1-min(plain, .9))
+    star = .9 if g['kind'] == 'star' else .02
+    disk = (1-star)*(.12+.8*_yes(1-nothing, .44, 7))
+    return [1-star-disk, disk, star]
+
+def _odd_feature(g):
+    "Whether anything is odd, and what"
+    odd = .09+.12*(1-_seen(g)) if g['odd'] is None else .14+.7*_yes(_seen(g), .35, 7)
+    what = np.array([.10, .06, .16, .15, .34, .16, .03])
+    if g['odd']: what = .3*what + .7*(np.array(ODDITIES) == g['odd'])
+    return [odd, 1-odd],what
+
+# %% ../nbs/01_sample.ipynb #448773c5
+def _arms_and_bulge(g, arms, edge_bulge):
+    "Number of arms and shape of an edge-on bulge"
+    lost = .08+.6*(1-_yes(arms, .38, 6))
+    count = .2*np.array([.15, .45, .2, .1, .1]) + .8*(np.arange(1, 6) == g['n_arms'])
+    rounded,boxy,none = (1.15-g['boxy'])*edge_bulge+.04,.8*g['boxy']**2*edge_bulge+.02,1.04-edge_bulge
+    return [*(1-lost)*count, lost],np.array([rounded, boxy, none])/(rounded+boxy+none)
+
 def answer_probabilities(
     g:dict, # from `draw_galaxy`
 ) -> np.ndarray: # (columns,) P(answer | asked) for the questions of `GZ2`, in their order
     "How likely each answer is for this galaxy."
-    sharp = 1/(1+(g['psf']/3.2)**2) * g['snr']/(g['snr']+6)               # 0: nothing to see, 1: everything
-    edge = _yes(.27-g['tilt'], 0, 35) if g['kind'] == 'disk' else .02
-    arms,bar = g['arms']*sharp*g['tilt']**.5*1.6,g['bar']*sharp*g['tilt']**.3*1.5
-    feature = max(arms, bar, edge*.9, .6*sharp if g['odd'] in ('ring', 'irregular', 'disturbed', 'dust lane') else 0, .25 if g['kind'] == 'disk' else .08)
-    star = .93 if g['kind'] == 'star' else .015
-    disk = (1-star)*(.02+.96*_yes(feature, .31, 9))
-    odd = .04+.05*(1-sharp) if g['odd'] is None else .1+.85*_yes(sharp, .35, 9)
-    what = np.array([.08, .03, .15, .25, .25, .18, .06])
-    if g['odd']: what = .25*what + .75*(np.array(ODDITIES) == g['odd'])
-    count = .15*np.array([.1, .4, .2, .1, .2]) + .85*(np.arange(1, 6) == g['n_arms'])
-    lost = .05+.5*(1-_yes(arms, .3, 8))
-    seen_bulge = max(0, g['bulge']-.15*g['boxy'])
-    rounded,none = (1-g['boxy'])*_yes(seen_bulge, .15, 14)+.05,1-_yes(seen_bulge, .12, 14)+.03
-    boxy = g['boxy']*_yes(seen_bulge, .15, 14)+.02
+    sharp = _seen(g)
+    edge = .03+.93*_yes(.25-g['tilt'], 0, 28) if g['kind'] == 'disk' else .03
+    arms,bar = min(1, 1.5*g['arms']*sharp*g['tilt']**.5),min(1, 1.4*g['bar']*sharp*g['tilt']**.3)
+    odd,what = _odd_feature(g)
+    number,edge_bulge = _arms_and_bulge(g, arms, _yes(g['bulge'], .2, 12))
     return np.concatenate([
-        [1-star-disk, disk, star],
+        _disk_or_smooth(g, edge, arms, bar),
         [edge, 1-edge],
-        [p := .03+.94*_yes(bar, .3), 1-p],
-        [p := .03+.94*_yes(arms, .25), 1-p],
-        _near(g['bulge'], [.02, .17, .42, .75], .1),
-        [odd, 1-odd],
-        _near(g['round'], [.93, .65, .33], .12),
-        what/what.sum(),
-        np.array([rounded, boxy, none])/(rounded+boxy+none),
-        _near(g['pitch'], [11, 21, 33], 5),
-        [*(1-lost)*count, lost]])
+        [p := .04+.85*_yes(bar, .38, 8), 1-p],
+        [p := .08+.87*_yes(arms, .3, 8), 1-p],
+        _near(g['bulge'], [-.06, .24, .58, 1.08], .14),
+        odd,
+        _near(g['round'], [.95, .66, .24], .14),
+        what,
+        edge_bulge,
+        _near(g['pitch'], [12, 25, 37], 6),
+        number])
 
 # %% ../nbs/01_sample.ipynb #6aca12a7
 def cast_votes(
@@ -97,63 +117,85 @@ def cast_votes(
         votes[:, s] = rng.multinomial(asked, cond[:, s])
     return votes/volunteers
 
-# %% ../nbs/01_sample.ipynb #051732af
+# %% ../nbs/01_sample.ipynb #93adf83a
 def _sersic(x, y, radius, n, q=1., angle=0., boxy=0.):
-    "Sersic profile of unit flux density at `radius`, with axis ratio `q`; `boxy` squares its isophotes"
-    c,s = np.cos(angle),np.sin(angle)
-    u,v = np.abs(x*c+y*s),np.abs(y*c-x*s)/q
-    k = 2+1.5*boxy
-    return np.exp(-(2*n-1/3)*(((u**k+v**k)**(1/k)/radius)**(1/n)-1))
+    "astropy's Sersic profile, of surface brightness 1 at `radius`, with axis ratio `q`; `boxy` squares its isophotes"
+    from astropy.modeling.models import GeneralSersic2D, Sersic2D   # heavy, and only needed here
+    kw = dict(amplitude=1, r_eff=radius, n=n, ellip=1-q, theta=angle)
+    return (GeneralSersic2D(c=boxy, **kw) if boxy else Sersic2D(**kw))(x, y).astype('float32')
 
-def _structure(g, rng):
-    "Old (red) and young (blue) light of a galaxy in the frame"
-    y,x = np.mgrid[:FRAME, :FRAME].astype('float32')-(FRAME-1)/2
+def _field(rng, grain):
+    "A smooth random field over the frame, of mean 0 and standard deviation 1"
+    from scipy.ndimage import gaussian_filter
+    f = gaussian_filter(rng.standard_normal((FRAME, FRAME), dtype='float32'), grain, mode='wrap')
+    return f/f.std()
+
+def _disk(g, x, y, rng):
+    "Old (red) and young (blue) light of a disk galaxy"
     R,c,s = g['radius'],np.cos(g['angle']),np.sin(g['angle'])
-    if g['kind'] == 'star': return _star(x, y, rng)
-    if g['kind'] == 'elliptical': old,young = _sersic(x, y, R, rng.uniform(2, 5), g['round'], g['angle']),np.zeros_like(x)
-    else:
-        u,v = x*c+y*s,(y*c-x*s)/g['tilt']                              # in the plane of the disk
-        r,phi = np.hypot(u, v)+1e-3,np.arctan2(v, u)
-        disk = np.exp(-1.68*(r/R/1.15-1))
-        wave = np.cos(g['n_arms']*(phi-np.log(r/R)/np.tan(np.radians(g['pitch']))+rng.uniform(0, 6)))
-        arm = g['arms']*np.exp(2.2*(wave-1))*_yes(r/R, .45, 8)
-        bulge = _sersic(x, y, R*.35, 2.5, .45+.55*g['tilt'], g['angle'], g['boxy'])*g['bulge']*4
-        bar = _sersic(u, v, R*.75, .5, .28, rng.uniform(0, np.pi))*g['bar']*3
-        old,young = disk*(1-.55*g['arms'])+bulge+bar,disk*arm*2.2
-    return _oddity(g['odd'], old, young, x, y, g, rng) if g['odd'] else (old, young)
+    u,v = x*c+y*s,(y*c-x*s)/g['tilt']                              # in the plane of the disk
+    r,phi = np.hypot(u, v)+1e-3,np.arctan2(v, u)
+    disk = _sersic(x, y, R, 1, g['tilt'], g['angle'])*np.exp(.9*g['clumps']*_field(rng, .13*R))
+    wave = np.cos(g['n_arms']*(phi-np.log(r/R)/np.tan(np.radians(g['pitch']))+rng.uniform(0, 6)))
+    arm = g['arms']*np.exp(rng.uniform(1.2, 3)*(wave-1))*_yes(r/R, .45, 8)*_yes(rng.uniform(1.8, 2.6)-r/R, 0, 4)*(1+rng.uniform(0, .6)*np.cos(phi-rng.uniform(0, 6)))
+    bulge = _sersic(x, y, R*.33, 2.5, .5+.5*g['tilt'], g['angle'], g['boxy']*(g['tilt'] < .35))*g['bulge']*4
+    bar = _sersic(u, v, R*rng.uniform(.55, .9), .5, .28, rng.uniform(0, np.pi), .5)*g['bar']*2.5
+    old = disk*(1-.6*g['arms'])
+    return old*g['age']+bulge+bar,old*(1-g['age'])*1.2+disk*arm*1.9
 
-# %% ../nbs/01_sample.ipynb #44e80119
 def _star(x, y, rng):
     "A saturated star with its spikes"
     spikes = np.exp(-np.abs(x)/.8-np.abs(y)/25)+np.exp(-np.abs(y)/.8-np.abs(x)/25)
-    old = 60*np.exp(-(x**2+y**2)/(2*rng.uniform(3, 7)**2))+rng.uniform(3, 20)*spikes
-    return old,old*rng.uniform(.3, 1.2)
+    light = 60*np.exp(-(x**2+y**2)/(2*rng.uniform(3, 7)**2))+rng.uniform(3, 20)*spikes
+    return light,light*rng.uniform(.3, 1.2)
 
-# %% ../nbs/01_sample.ipynb #e35e45e2
-def _oddity(odd, old, young, x, y, g, rng):
+# %% ../nbs/01_sample.ipynb #869585bc
+def _oddity(g, old, young, x, y, rng):
     "Add what makes a galaxy odd"
-    R,a = g['radius'],rng.uniform(0, 2*np.pi)
+    odd,R,a = g['odd'],g['radius'],rng.uniform(0, 2*np.pi)
     c,s = np.cos(g['angle']),np.sin(g['angle'])
-    r = np.hypot(x*c+y*s, (y*c-x*s)/g['round'])
+    r,phi = np.hypot(x*c+y*s, (y*c-x*s)/g['round']),np.mod(np.arctan2(y, x)-a, 2*np.pi)
     def blob(d, size): return np.exp(-((x-d*R*np.cos(a))**2+(y-d*R*np.sin(a))**2)/(2*(size*R)**2))
-    if odd == 'ring': young = young+1.6*np.exp(-.5*((r/R-rng.uniform(1.4, 2))/.15)**2)
-    elif odd == 'lens or arc': young = young+1.5*np.exp(-.5*((np.hypot(x, y)/R-1.9)/.12)**2)*_yes(np.cos(np.arctan2(y, x)-a), .6)
-    elif odd == 'disturbed': young = young+2*np.exp(-.5*((np.hypot(x, y)/R-1.2-.5*np.mod(np.arctan2(y, x)-a, 2*np.pi))/.2)**2)*_yes(r/R, .8)*_yes(3.2-r/R, 0)
+    def tail(start): return rng.uniform(.6, 1.6)*np.exp(-.5*((np.hypot(x, y)/R-start-.35*phi)/.22)**2)*_yes(4.2-phi, 0, 4)*np.exp(-.4*phi)
+    if odd == 'ring': young = young+rng.uniform(.6, 1.6)*np.exp(-.5*((r/R-rng.uniform(1.3, 2))/.15)**2)
+    elif odd == 'lens or arc': young = young+1.5*np.exp(-.5*((np.hypot(x, y)/R-1.9)/.12)**2)*_yes(np.cos(phi), .6)
+    elif odd == 'disturbed': young,old = young+tail(.9),old*(1+.6*np.cos(phi)*_yes(np.hypot(x, y)/R, .5))
     elif odd == 'irregular':
         for _ in range(rng.integers(4, 9)):
             a = rng.uniform(0, 2*np.pi)
-            young = young+rng.uniform(.5, 2.5)*blob(rng.uniform(.2, 1.5), rng.uniform(.1, .3))
+            young = young+rng.uniform(.4, 2)*blob(rng.uniform(.2, 1.5), rng.uniform(.1, .35))
         old = old*.5
-    elif odd == 'other oddity': young = young+4*blob(rng.uniform(.7, 1.4), .12)
+    elif odd == 'other oddity': young = young+rng.uniform(2, 5)*blob(rng.uniform(.7, 1.4), .12)
     elif odd == 'merger':
-        d = rng.uniform(1.2, 2.4)*R
-        old = old+rng.uniform(.5, 1.2)*_sersic(x-d*np.cos(a), y-d*np.sin(a), R*rng.uniform(.4, .8), 2, rng.uniform(.4, 1), rng.uniform(0, np.pi))+.5*blob(d/R/2, .6)
+        d = rng.uniform(.9, 2.2)*R
+        old = old+rng.uniform(.5, 1.4)*_sersic(x-d*np.cos(a), y-d*np.sin(a), R*rng.uniform(.4, .8), 2, rng.uniform(.4, 1), rng.uniform(0, np.pi))+.5*blob(d/R/2, .6)
+        young = young+tail(1.2)*(rng.random() < .5)
     elif odd == 'dust lane':
         lane = 1-.85*np.exp(-.5*((y*c-x*s)/(.09*R))**2)*np.exp(-.5*((x*c+y*s)/(1.6*R))**2)
         old,young = old*lane,young*lane
     return old,young
 
-# %% ../nbs/01_sample.ipynb #ec9d4892
+# %% ../nbs/01_sample.ipynb #c68ee1d8
+def _light(g, rng):
+    "Old and young light of the galaxy and of what else is in the frame"
+    y,x = np.mgrid[:FRAME, :FRAME].astype('float32')-(FRAME-1)/2
+    if g['kind'] == 'star': old,young = _star(x, y, rng)
+    elif g['kind'] == 'disk': old,young = _disk(g, x, y, rng)
+    else:
+        all_ = _sersic(x, y, g['radius'], rng.uniform(1.8, 5), g['round'], g['angle'])
+        old,young = all_*g['age'],all_*(1-g['age'])
+    if g['odd']: old,young = _oddity(g, old, young, x, y, rng)
+    for _ in range(rng.poisson(.7)):                     # neighbours on the sky
+        a,d,age = rng.uniform(0, 2*np.pi),rng.uniform(3, 8)*g['radius'],rng.uniform(.1, 1)
+        other = rng.uniform(.3, 1.2)*_sersic(x-d*np.cos(a), y-d*np.sin(a), rng.uniform(2, 8), 1.5, rng.uniform(.3, 1), a)
+        old,young = old+age*other,young+(1-age)*other
+    for _ in range(rng.poisson(5)):                      # stars
+        (i,j),flux,age = rng.integers(0, FRAME, 2),rng.lognormal(3, 1.2),rng.uniform(0, 1)
+        old[i, j] += flux*age
+        young[i, j] += flux*(1-age)
+    return old,young
+
+# %% ../nbs/01_sample.ipynb #97bd009a
 def render_galaxy(
     g:dict, # from `draw_galaxy`
     rng,    # numpy random generator
@@ -161,15 +203,13 @@ def render_galaxy(
 ) -> Image.Image: # RGB
     "Draw the galaxy as a survey camera would see it."
     from astropy.visualization import make_lupton_rgb   # heavy, and only needed here
-    from scipy.ndimage import gaussian_filter
-    old,young = _structure(g, rng)
-    for _ in range(rng.poisson(2)):                      # other stars in the field
-        i,j = rng.integers(0, FRAME, 2)
-        old[i, j] += rng.lognormal(3, 1)
-    hue = rng.normal(0, .08)
-    bands = [gaussian_filter(old*o+young*b, g['psf'])+rng.normal(0, 3/g['snr'], old.shape)
-             for o,b in [(1.25+hue, .6), (1, .8), (.55-hue, 1)]]
-    rgb = make_lupton_rgb(*bands, stretch=2.5, Q=6)
+    from scipy.ndimage import gaussian_filter, shift
+    old,young = _light(g, rng)
+    hue,grain,bands = rng.normal(0, .1),rng.uniform(.4, .9)*g['psf']**.5,[]
+    for o,b in [(1.3+hue, .75), (1, .85), (.5-hue, 1)]:
+        seen = shift(gaussian_filter(old*o+young*b, g['psf']), rng.normal(0, .12*g['psf'], 2), order=1)
+        bands.append(seen+1.1/g['snr']*_field(rng, grain)+rng.normal(0, .02))
+    rgb = make_lupton_rgb(*bands, stretch=rng.uniform(1.5, 3), Q=rng.uniform(5, 9))
     return Image.fromarray(rgb).resize((side, side), Image.Resampling.BICUBIC)
 
 # %% ../nbs/01_sample.ipynb #e7403ead
@@ -177,15 +217,21 @@ def cache_home() -> Path:
     "The folder for what can be made again, the sample and the stores: `~/.cache/gz_fastai`, or the environment variable `GZ_FASTAI_CACHE`."
     return Path(os.environ.get('GZ_FASTAI_CACHE') or xdg_cache_home()/'gz_fastai')
 
-# %% ../nbs/01_sample.ipynb #ca986c9e
+# %% ../nbs/01_sample.ipynb #2406bf37
 def in_threads(
     fn,       # called with each item
     items,    # a sequence
     what:str, # in words, for the progress bar of a terminal or a notebook
-) -> list:      # the results, in order
-    "Call `fn` with each item on all cores; the first error ends it."
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try: return list(tqdm(pool.map(fn, items), total=len(items), desc=what, delay=3, mininterval=.5, disable=not (IN_NOTEBOOK or sys.stderr.isatty())))
+    done:int=0, # how many of a longer sequence came before these
+):            # yields the results, in order
+    "Call `fn` with each item on all cores, a thousand at a time; the first error ends it."
+    with (tqdm(total=done+len(items), initial=done, desc=what, delay=3, mininterval=.5, disable=not (IN_NOTEBOOK or sys.stderr.isatty())) as bar,
+          ThreadPoolExecutor(num_cpus()) as pool):
+        try:
+            for i in range(0, len(items), 1024):
+                for res in pool.map(fn, items[i:i+1024]):
+                    bar.update()
+                    yield res
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -207,8 +253,8 @@ def whole_folder(
             if not path.exists(): raise
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../nbs/01_sample.ipynb #9af42558
-SAMPLE_SIZE,SAMPLE_VERSION = 2000,1
+# %% ../nbs/01_sample.ipynb #ec5d6a5e
+SAMPLE_SIZE,SAMPLE_VERSION = 2000,2
 TRUTH_FILE = 'truth.csv' # the label table without the noise of the votes
 
 def sample_info(

@@ -121,22 +121,22 @@ def cumulative(self:Schema,
         if asked is not None: res[..., s] *= asked
     return res
 
-# %% ../nbs/00_schema.ipynb #b1ecde89
+# %% ../nbs/00_schema.ipynb #0621e936
 @patch
 def audit(self:Schema,
     table:pd.DataFrame, # labels, one row per galaxy; columns beyond the schema's are ignored
     tol:float=1e-5,     # how far a block may be from the fraction of its parent answer
-) -> pd.DataFrame:        # `row` (position in `table`), `column`, `problem`
+) -> pd.DataFrame:        # `row` (position in `table`), `column`, `kind` ('nan', 'range' or 'sum'), `problem`
     "What is wrong with a table of labels; empty where nothing is."
     v = table[self.columns].to_numpy(dtype=float)
-    bad = [(~np.isfinite(v), 'is not a number'), (np.isfinite(v) & ((v < 0) | (v > 1)), 'is not between 0 and 1')]
-    found = [(r, self.columns[c], f'{v[r,c]:g} {what}') for m,what in bad for r,c in zip(*np.nonzero(m))]
+    bad = [('nan', ~np.isfinite(v), 'is not a number'), ('range', np.isfinite(v) & ((v < 0) | (v > 1)), 'is not between 0 and 1')]
+    found = [(r, self.columns[c], kind, f'{v[r,c]:g} {what}') for kind,m,what in bad for r,c in zip(*np.nonzero(m))]
     for s,asked in self._blocks(v):
         total = v[:, s].sum(1)
         want = np.ones(len(v)) if asked is None else asked[:, 0]
-        found += [(r, f'{self.columns[s.start]}-{self.columns[s.stop-1]}', f'sum to {total[r]:.6g} and not to {want[r]:.6g}')
+        found += [(r, f'{self.columns[s.start]}-{self.columns[s.stop-1]}', 'sum', f'sum to {total[r]:.6g} and not to {want[r]:.6g}')
                   for r in np.nonzero(np.abs(total-want) > tol)[0]]
-    return pd.DataFrame(sorted(found, key=lambda o: o[0]), columns=['row', 'column', 'problem'])
+    return pd.DataFrame(sorted(found, key=lambda o: o[0]), columns=['row', 'column', 'kind', 'problem'])
 
 # %% ../nbs/00_schema.ipynb #9fe9b6b5
 @patch
@@ -152,3 +152,12 @@ def describe(self:Schema,
             i = int(cond[s].argmax())
             res.append((q.answers[i], float(cond[s][i])))
     return res
+
+# %% ../nbs/00_schema.ipynb #35cd8664
+@patch
+def leading(self:Schema,
+    frac, # (n, columns) vote fractions
+) -> np.ndarray: # (n, questions) position of the leading answer; -1 where fewer than half were asked
+    "The leading answer of each question that most volunteers came to."
+    cond = self.conditional(frac)
+    return np.stack([np.where(1 if asked is None else asked[:, 0] >= .5, cond[:, s].argmax(1), -1) for s,asked in self._blocks(frac)], 1)

@@ -1,0 +1,184 @@
+"gz_fastai_data as it is installed, and every kind of bad image and table."
+import http.server
+import json
+import shutil
+import threading
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from PIL import Image
+
+from gz_fastai.catalogue import COMPETITION_FILES, Catalogue
+from gz_fastai.images import read_image
+
+LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
+
+
+def test_help_fits_the_screen(command):
+    for args in ([], ['check'], ['fetch'], ['sample']):
+        res = command('gz_fastai_data', *args, '--help')
+        lines = res.stdout.splitlines()
+        assert res.returncode == 0 and not res.stderr and len(lines) <= 40 and max(map(len, lines)) <= 80
+
+
+def as_fits(f, px):
+    f.unlink()
+    fits.PrimaryHDU(px).writeto(f.with_suffix('.fits'))
+
+
+def with_nan(f):
+    px = np.moveaxis(np.asarray(Image.open(f)), -1, 0).astype('float32')
+    px[:, 200:203, 200] = np.nan
+    as_fits(f, px)
+
+
+DAMAGE = {   # kind: (damage to an image, what is said of it)
+    'truncated': (lambda f: f.write_bytes(f.read_bytes()[:3000]), 'truncated'),
+    'zero bytes': (lambda f: f.write_bytes(b''), 'it has 0 bytes'),
+    'text': (lambda f: f.write_text('not a picture'), 'it is not a JPEG, PNG, TIFF or FITS file'),
+    'FITS with NaN': (with_nan, '9 of its values are not numbers'),
+}
+
+
+@pytest.mark.parametrize('kind', DAMAGE)
+def test_a_bad_image_is_named(command, damaged, tmp_path, kind):
+    damage, words = DAMAGE[kind]
+    damage(damaged/IMAGES/'1000007.jpg')
+    name, = (o.name for o in (damaged/IMAGES).glob('1000007.*'))
+    res = command('gz_fastai_data', 'check', damaged, '--images', '--json')
+    found, = json.loads(res.stdout)['findings']
+    assert res.returncode == 1 and found['kind'] == 'unreadable image' and found['id'] == '1000007' and name in found['file'] and words in found['message']
+    cache = tmp_path/'own cache'
+    res = command('gz_fastai_train', '--data', damaged, '--out', 'run', GZ_FASTAI_CACHE=str(cache))
+    line, = [o for o in res.stderr.splitlines() if o.startswith('gz_fastai_train: ')]
+    assert res.returncode == 2 and name in line and words in line and 'Traceback' not in res.stderr
+    assert not (tmp_path/'run').exists() and [o for o in cache.rglob('*') if o.is_file() and o.suffix != '.lock'] == []   # nothing half-written
+
+
+UNUSUAL = {   # kind: (what is made of an image, what the check says of it, what becomes of a grey level of 100)
+    '16-bit PNG': (lambda im, f: Image.fromarray(np.asarray(im.convert('L')).astype('uint16')*257).save(f.with_suffix('.png')), 'mode I;16; most have mode RGB'),
+    'greyscale': (lambda im, f: im.convert('L').save(f.with_suffix('.png')), 'mode L; most have mode RGB'),
+    'FITS': (lambda im, f: fits.PrimaryHDU(np.asarray(im.convert('L'))[::-1]).writeto(f.with_suffix('.fits')), 'mode FITS with 1 planes; most have mode RGB'),
+}
+
+
+@pytest.mark.parametrize('kind', UNUSUAL)
+def test_an_unusual_image_is_used_and_named(command, damaged, kind):
+    change, words = UNUSUAL[kind]
+    f = damaged/IMAGES/'1000007.jpg'
+    grey = np.asarray(Image.open(f).convert('L'))
+    im = Image.open(f).copy()
+    f.unlink()
+    change(im, f)
+    res = command('gz_fastai_data', 'check', damaged, '--images')
+    assert res.returncode == 1 and '1000007.' in res.stdout and words in res.stdout
+    px = np.asarray(read_image(Catalogue(damaged).files[6])[0])
+    assert (px == grey[..., None]).all()
+
+
+def table(text_of): return lambda f: f.write_bytes(text_of(f.read_text()).encode())
+
+
+@pytest.mark.parametrize('change', [table(lambda t: '\ufeff'+t), table(lambda t: t.replace('\n', '\r\n')), table(lambda t: t.replace('GalaxyID', 'GalaxyId'))],
+                         ids=['byte-order mark', 'CRLF', 'GalaxyId'])
+def test_tables_of_other_programs(command, galaxies, damaged, change):
+    change(damaged/LABELS)
+    assert command('gz_fastai_data', 'check', damaged).returncode == 0
+    assert (Catalogue(damaged).labels == Catalogue(galaxies).labels).all() and (Catalogue(damaged).ids == Catalogue(galaxies).ids).all()
+
+
+@pytest.mark.parametrize('change, kind, words', [
+    (lambda t: t.drop(columns='Class9.2'), 'labels', 'no column Class9.2'),
+    (lambda t: pd.concat([t, t.iloc[[2]]]), 'duplicate id', 'earlier row'),
+    (lambda t: t.assign(**{'Class6.1': t['Class6.1'].astype(object).where(t.index != 4, 'many')}), 'nan', 'not a number'),
+])
+def test_a_bad_table_is_named(command, damaged, change, kind, words):
+    change(pd.read_csv(damaged/LABELS)).to_csv(damaged/LABELS, index=False)
+    res = command('gz_fastai_data', 'check', damaged)
+    assert res.returncode == 1 and f'{kind}: 1' in res.stdout and LABELS in res.stdout and words in res.stdout
+    assert command('gz_fastai_data', 'check', damaged/'none').returncode == 1
+
+
+def test_a_sample_and_its_check(command, tmp_path):
+    res = command('gz_fastai_data', 'sample', 'made', '--n', 20, '--seed', 3)
+    assert res.returncode == 0 and 'gz_fastai_train --data made' in res.stdout
+    assert len(list((tmp_path/'made'/IMAGES).iterdir())) == 20
+    res = command('gz_fastai_data', 'check', 'made', '--images')
+    assert res.returncode == 0 and res.stdout.splitlines()[-1] == 'nothing is wrong'
+    res = command('gz_fastai_data', 'sample', 'made', '--n', 21)
+    assert res.returncode == 2 and 'holds no sample of 21 galaxies' in res.stderr
+
+
+def zipped(galaxies, to):
+    "The files of the competition as they are downloaded, with the galaxies of the sample"
+    to.mkdir()
+    for name in COMPETITION_FILES:
+        with zipfile.ZipFile(to/name, 'w') as z:
+            if 'solutions' in name: z.write(galaxies/LABELS, LABELS)
+            elif 'images' in name:
+                for f in sorted((galaxies/IMAGES).iterdir()): z.write(f, f'{name[:-4]}/{f.name}')
+            else: z.writestr(name.replace('.zip', '.csv'), 'GalaxyID\n')
+    return to
+
+
+def test_zips_as_they_are_downloaded(command, galaxies, tmp_path):
+    folder = zipped(galaxies, tmp_path/'kaggle')
+    assert command('gz_fastai_data', 'check', folder, '--images').returncode == 0
+    res = command('gz_fastai_train', '--data', folder, '--arch', 'resnet18', '--size', 32, '--epochs', 1, '--out', 'run')
+    assert res.returncode == 0, res.stderr
+    assert sorted(o.name for o in folder.iterdir()) == sorted(COMPETITION_FILES)      # nothing was unpacked into it
+
+
+@pytest.fixture
+def kaggle(galaxies, tmp_path):
+    "An endpoint that answers as Kaggle does, where kagglehub looks for a test server; the folder of its files, and the requests"
+    files, asked = zipped(galaxies, tmp_path/'server'), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args): pass
+        def do_POST(self):
+            wanted = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
+            asked.append((self.path, wanted, self.headers.get('Authorization')))
+            if not self.headers.get('Authorization') or not (files/wanted['fileName']).exists(): return self.send_error(403, 'Forbidden')
+            self.send_response(302)
+            self.send_header('Location', f'/files/{wanted["fileName"]}')
+            self.send_header('Content-Length', '0')
+            self.end_headers()
+        def do_GET(self):
+            data = (files/self.path.split('/')[-1]).read_bytes()
+            self.send_response(200)
+            self.send_header('Content-Length', str(len(data)))
+            self.send_header('Last-Modified', 'Thu, 01 Jan 2015 00:00:00 GMT')
+            self.end_headers()
+            self.wfile.write(data)
+
+    try: server = http.server.ThreadingHTTPServer(('localhost', 7777), Handler)
+    except OSError as e: pytest.skip(f'port 7777 is taken: {e}')
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield files, asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_fetch(command, kaggle, tmp_path):
+    pytest.importorskip('kagglehub')
+    files, asked = kaggle
+    env = dict(KAGGLE_API_ENVIRONMENT='TEST', HOME=str(tmp_path), KAGGLE_CONFIG_DIR=str(tmp_path/'.kaggle'), KAGGLEHUB_CACHE=str(tmp_path/'hub'), KAGGLE_USERNAME='', KAGGLE_KEY='')
+    res = command('gz_fastai_data', 'fetch', 'galaxy-zoo', **env)
+    assert res.returncode == 2 and res.stderr.count('gz_fastai_data:') == 1 and 'Traceback' not in res.stderr
+    for w in ('accept the rules on https://www.kaggle.com/c/galaxy-zoo-the-galaxy-challenge/rules', 'create a token', 'or download training_solutions_rev1.zip'): assert w in res.stderr
+    env |= dict(KAGGLE_USERNAME='someone', KAGGLE_KEY='key')
+    shutil.move(files/COMPETITION_FILES[1], tmp_path/'kept back')
+    res = command('gz_fastai_data', 'fetch', 'galaxy-zoo', **env)
+    assert res.returncode == 2 and COMPETITION_FILES[1] in res.stderr
+    assert [o.name for o in (tmp_path/'galaxy-zoo').iterdir()] == [COMPETITION_FILES[0]]
+    shutil.move(tmp_path/'kept back', files/COMPETITION_FILES[1])
+    asked.clear()
+    res = command('gz_fastai_data', 'fetch', 'galaxy-zoo', **env)
+    assert res.returncode == 0, res.stderr
+    assert [w['fileName'] for _, w, _ in asked] == list(COMPETITION_FILES[1:])      # what was there is not asked for again
+    for name in COMPETITION_FILES: assert (tmp_path/'galaxy-zoo'/name).read_bytes() == (files/name).read_bytes()
+    assert command('gz_fastai_data', 'check', 'galaxy-zoo').returncode == 0
