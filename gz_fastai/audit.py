@@ -19,18 +19,18 @@ from .sample import *
 from .images import *
 from .catalogue import *
 
-# %% ../nbs/04_audit.ipynb #a01e676b
-def _finding(kind, file, message, line=None, galaxy=None): return dict(kind=kind, file=str(file), line=line, id=galaxy, message=message)
+# %% ../nbs/04_audit.ipynb #46ed3cd3
+def _finding(kind, file, message, line=None, galaxy=None): return dict(kind=kind, file=str(file), line=None if line is None else int(line), id=galaxy, message=message)
 
 def _audit_labels(file, schema, found):
-    "Find what is wrong with the label file; the IDs by row, `None` where the table cannot be used"
+    "Find what is wrong with the label file; the IDs by line"
     table = read_table(file)
-    ids = table[id_column(table, file, schema)].str.strip()
+    ids = galaxy_ids(table, file, schema)
     if lacks := missing_columns(table, schema): raise BadInput(f'{file}: {lacks}')
-    for r in np.flatnonzero(ids.duplicated()): found.append(_finding('duplicate id', file, 'this galaxy has an earlier row', int(r)+2, ids[r]))
-    labels = table[schema.columns].apply(pd.to_numeric, errors='coerce')
-    for f in schema.audit(labels, tol=LABEL_TOL).itertuples():
-        found.append(_finding(f.kind, file, f'{f.column} {f.problem}', int(f.row)+2, ids[f.row]))
+    if not len(table): raise BadInput(f'{file}: has no rows')
+    for r in np.flatnonzero(ids.duplicated()): found.append(_finding('duplicate id', file, 'this galaxy has an earlier row', ids.index[r], ids.iloc[r]))
+    for f in audit_labels(table, schema, LABEL_TOL)[1].itertuples():
+        found.append(_finding(f.kind, file, f'{f.column} {f.problem}', ids.index[f.row], ids.iloc[f.row]))
     return ids
 
 # %% ../nbs/04_audit.ipynb #aa4a703d
@@ -61,14 +61,14 @@ def near_duplicates(
         res += [(int(i), int(j+k)) for k,i in zip(*np.nonzero(share >= PRINT_SHARE))]
     return res
 
-# %% ../nbs/04_audit.ipynb #a6b224a8
+# %% ../nbs/04_audit.ipynb #b04670d2
 def _audit_images(files, found, is_valid):
     "Read all images; find those that cannot be, those unlike most, and near duplicates across the split"
     def one(f):
         try: im = read_image(f)[0]
         except BadInput as e: return str(e)
         p = image_print(im)
-        return ('{} x {} pixels'.format(*im.size), f'mode {im.info["mode"]}'),p if is_valid[_stem(f)] else p[0]      # validation images in all their turns
+        return ('{} x {} pixels'.format(*im.size), f'mode {im.info["mode"]}'),p if is_valid.get(_stem(f)) else p[0].copy()      # validation images in all their turns
     res = list(in_threads(one, files, 'Reading images'))
     for f,r in zip(files, res):
         if isinstance(r, str): found.append(_finding('unreadable image', f, r.removeprefix(f'{f}: ').split(';')[0], galaxy=_stem(f)))
@@ -79,16 +79,16 @@ def _audit_images(files, found, is_valid):
         for i in ok:
             if res[i][0][k] != most: found.append(_finding(kind, files[i], f'{res[i][0][k]}; most have {most}', galaxy=_stem(files[i])))
     size = Counter(res[i][0] for i in ok).most_common(1)[0][0]
-    sides = [[i for i in ok if is_valid[_stem(files[i])] is v] for v in (False, True)]
+    sides = [[i for i in ok if is_valid.get(_stem(files[i])) is v] for v in (False, True)]     # images of no galaxy are on no side
     if all(sides):
         for t,v in near_duplicates(*(np.stack([res[i][1] for i in side]) for side in sides)):
             t,v = files[sides[0][t]],files[sides[1][v]]
             found.append(_finding('near duplicate', v, f'validates, and almost equals {t.name}, which trains', galaxy=_stem(v)))
     return size
 
-def _stem(f): return f.name.rpartition('.')[0]
+def _stem(f): return same_name(f.name.rpartition('.')[0])
 
-# %% ../nbs/04_audit.ipynb #43ba884a
+# %% ../nbs/04_audit.ipynb #38d953ea
 def audit_folder(
     path,            # folder with images and labels
     valid=None,      # CSV of the validation galaxies; default: a tenth, by a hash of the ID
@@ -98,23 +98,28 @@ def audit_folder(
     read:bool=False, # read all images too
 ) -> dict:           # `path`, `labels`, `images`, `rows`, `files`, `size` (size and mode of most images, in words), `ok`, and `findings`
     "All that is wrong with the galaxies of a folder."
+    for o in (path, *([valid] if valid else [])):
+        if not Path(o).exists(): raise BadInput(f'{o}: no such {"folder" if o == path else "file"}')
     found,res = [],dict(path=str(path), rows=0, files=0, size=None, read=read)
     try:
         file = label_source(path, labels, schema)
         ids = _audit_labels(file, schema, found)
         res |= dict(labels=str(file), rows=len(ids))
     except BadInput as e: return res | dict(ok=False, findings=found+[_finding('labels', path, str(e))])
-    try: source,there = (s := image_source(path, images)),find_images(s)
+    try: source,there = (s := image_source(path, images, ids)),find_images(s)
     except BadInput as e: return res | dict(ok=False, findings=found+[_finding('images', path, str(e))])
     known = set(ids)
-    for r in [r for r,i in enumerate(ids) if i not in there]: found.append(_finding('missing image', file, f'no image in {source}', r+2, ids[r]))
+    for line,i in ids[~ids.isin(set(there))].items(): found.append(_finding('missing image', file, f'no image in {source}', line, i))
     for i in sorted(there.keys()-known): found.append(_finding('extra image', there[i][0], f'no row in {file.name}', galaxy=i))
     for i,fs in there.items():
         if len(fs) > 1: found.append(_finding('duplicate image', fs[1], f'{fs[0].name} has the same name', galaxy=i))
-    try: listed = None if valid is None else set(read_table(valid).pipe(lambda t: t[id_column(t, valid, schema)].str.strip()))
+    try: listed = None if valid is None else galaxy_ids(read_table(valid), valid, schema)
     except BadInput as e: return res | dict(ok=False, findings=found+[_finding('labels', valid, str(e))])
-    if listed: found += [_finding('missing row', valid, f'galaxy {i} has no label', galaxy=i) for i in sorted(listed-known)]
-    is_valid = {i: bool(h < HELD_OUT) if listed is None else i in listed for i,h in zip(there, hash01(there))}
+    if listed is not None: found += [_finding('missing row', valid, 'this galaxy has no label', line, i) for line,i in listed[~listed.isin(known)].items()]
+    chosen = set(ids[hash01(ids) < HELD_OUT]) if listed is None else set(listed)
+    is_valid = {i: i in chosen for i in known}
+    for what,v,least in (('train', False, 2), ('validate', True, 1)):
+        if (n := sum(o is v for o in is_valid.values())) < least: found.append(_finding('split', valid or file, f'leaves {n} galaxies to {what} on; the least is {least}'))
     files = [f for fs in there.values() for f in fs]
     if read and files: res['size'] = _audit_images(files, found, is_valid)
     return res | dict(images=str(source), files=len(files), ok=not found, findings=found)

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['LABEL_TOL', 'HELD_OUT', 'LABELS', 'IMAGES', 'COMPETITION', 'COMPETITION_FILES', 'id_column', 'read_table',
-           'missing_columns', 'read_labels', 'whole_file', 'write_fractions', 'hash01', 'label_source', 'image_source',
-           'Catalogue', 'fetch_competition']
+           'galaxy_ids', 'missing_columns', 'audit_labels', 'read_labels', 'whole_file', 'write_fractions', 'hash01',
+           'label_source', 'image_source', 'Catalogue', 'fetch_competition']
 
-# %% ../nbs/03_catalogue.ipynb #7755281a
-import copy, difflib, hashlib, os, shutil, zipfile
+# %% ../nbs/03_catalogue.ipynb #bc8c6a18
+import copy, difflib, hashlib, io, os, shutil, warnings, zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .schema import *
 from .sample import *
 from .images import *
 
-# %% ../nbs/03_catalogue.ipynb #f3184f84
+# %% ../nbs/03_catalogue.ipynb #8b3f9202
 def id_column(
     table,         # a DataFrame
     file,          # where it comes from, for the message
@@ -29,24 +29,44 @@ def id_column(
     "The name that the ID column has in `table`, in either of Kaggle's spellings; raises `BadInput` where there is none."
     for c in (schema.id_column, schema.id_column[:-2]+'Id', schema.id_column[:-2]+'ID'):
         if c in table: return c
-    raise BadInput(f'{file}: no column {schema.id_column}; it has {", ".join(map(str, table.columns[:4]))}...')
+    names = ', '.join(map(str, table.columns[:4]))
+    raise BadInput(f'{file}: no column {schema.id_column}; ' + (f'its cells are not separated by commas ({names[:30]}...)' if len(table.columns) == 1 and (';' in names or '\t' in names) else f'it has {names[:100]}...'))
 
 def read_table(
     file, # a CSV, or a zip with one in it
-) -> pd.DataFrame: # all cells as text
-    "The table of a CSV file, with or without a byte-order mark."
-    try: return pd.read_csv(_in_zip(file) if Path(file).suffix == '.zip' else file, dtype=str, keep_default_na=False, encoding='utf-8-sig')
+) -> pd.DataFrame: # all cells as text, indexed by the line of the file
+    "The table of a CSV file, with or without a byte-order mark; blank lines are left out."
+    try:
+        with warnings.catch_warnings(action='error', category=pd.errors.ParserWarning):
+            table = pd.read_csv(_in_zip(file) if Path(file).suffix == '.zip' else file, dtype=str, keep_default_na=False, encoding='utf-8-sig', index_col=False, skip_blank_lines=False)
+    except BadInput: raise
     except OSError as e: raise BadInput(f'{file}: {e.strerror or e}') from None
-    except (ValueError, pd.errors.ParserError, UnicodeDecodeError) as e:
-        raise BadInput(f'{file}: not a CSV file ({str(e).splitlines()[0]})') from None
+    except pd.errors.ParserWarning: raise BadInput(f'{file}: has rows with more cells than the header') from None
+    except UnicodeDecodeError as e: raise BadInput(f'{file}: not a CSV file in UTF-8 ({e}); save it as one') from None
+    except (ValueError, pd.errors.ParserError) as e: raise BadInput(f'{file}: not a CSV file ({str(e).splitlines()[0]})') from None
+    table.index += 2
+    return table[(table.fillna('') != '').any(axis=1)].fillna('')
 
 def _in_zip(file):
     "The CSV file in a zip"
-    try: z = zipfile.ZipFile(file)
-    except zipfile.BadZipFile as e: raise BadInput(f'{file}: cannot be opened as a zip ({e}); download it again') from None
-    names = [n for n in z.namelist() if n.endswith('.csv') and not n.startswith('__MACOSX/')]
-    if len(names) != 1: raise BadInput(f'{file}: holds {len(names)} CSV files and not one')
-    return z.open(names[0])
+    try:
+        with zipfile.ZipFile(file) as z:
+            names = [n for n in z.namelist() if n.lower().endswith('.csv') and not n.startswith('__MACOSX/')]
+            if len(names) != 1: raise BadInput(f'{file}: holds {len(names)} CSV files and not one')
+            return io.BytesIO(z.read(names[0]))
+    except (BadInput, OSError): raise
+    except Exception as e: raise BadInput(f'{file}: cannot be read as a zip ({e}); download it again') from None   # damage has many names
+
+def galaxy_ids(
+    table,         # from `read_table`
+    file,          # where it comes from, for the message
+    schema:Schema, # with the name of the column
+) -> pd.Series:      # indexed by the line
+    "The IDs of a table, as text."
+    ids = table[id_column(table, file, schema)].map(same_name)
+    empty = ids.index[ids == '']
+    if len(empty): raise BadInput(f'{file} line {empty[0]}: has no {schema.id_column}{_more(len(empty))}')
+    return ids
 
 def missing_columns(
     table,         # a DataFrame
@@ -60,29 +80,42 @@ def missing_columns(
 
 def _more(n): return f' (and {n-1} more)' if n > 1 else ''
 
-# %% ../nbs/03_catalogue.ipynb #7c04525b
+# %% ../nbs/03_catalogue.ipynb #8ec18d22
+def audit_labels(
+    table,         # from `read_table`
+    schema:Schema, # what the columns are
+    tol:float,     # how far a block of columns may be from its parent answer
+) -> tuple:        # (labels as numbers, what `Schema.audit` found in them, with the text of a cell that is no number)
+    "The labels of a table, and what is wrong with them."
+    labels = table[schema.columns].apply(pd.to_numeric, errors='coerce')
+    found = schema.audit(labels, tol=tol)
+    for i in found.index[found.kind == 'nan']: found.loc[i, 'problem'] = f'{table[found.column[i]].iloc[found.row[i]]!r} is not a number'
+    return labels,found
+
+# %% ../nbs/03_catalogue.ipynb #350f65c2
 LABEL_TOL = .05 # labels may be rounded to two decimals; Kaggle's own hold to 3e-6
 
 def read_labels(
     file,              # CSV with the schema's columns, one row per galaxy
     schema:Schema=GZ2, # what the columns are
     tol:float=LABEL_TOL, # how far a block of columns may be from its parent answer
-) -> pd.DataFrame:     # float32 vote fractions, indexed by the ID as text
+) -> pd.DataFrame:     # float32 vote fractions, indexed by the ID as text; their lines in the file are in `attrs`
     "The labels of a file; raises `BadInput` at the first thing that is wrong with them."
     table = read_table(file)
-    ids = table[id_column(table, file, schema)].str.strip()
+    ids = galaxy_ids(table, file, schema)
     if lacks := missing_columns(table, schema): raise BadInput(f'{file}: {lacks}')
     if not len(table): raise BadInput(f'{file}: has no rows')
-    def where(r): return f'{file} line {r+2} ({schema.id_column} {ids[r]})'
+    def where(r): return f'{file} line {ids.index[r]} ({schema.id_column} {ids.iloc[r]})'
     twice = np.flatnonzero(ids.duplicated())
     if len(twice): raise BadInput(f'{where(twice[0])}: this galaxy has an earlier row{_more(len(twice))}; keep one of them')
-    labels = table[schema.columns].apply(pd.to_numeric, errors='coerce')
-    found = schema.audit(labels, tol=tol)
+    labels,found = audit_labels(table, schema, tol)
     if len(found):
         f = found.iloc[0]
         raise BadInput(f'{where(f.row)}: {f.column} {f.problem}{_more(len(found))}; '
                        + ('see Schema.cumulative if these are fractions of those who were asked' if f.kind == 'sum' else 'correct or remove the row'))
-    return labels.set_axis(pd.Index(ids, name=schema.id_column)).astype('float32')
+    res = labels.set_axis(pd.Index(ids, name=schema.id_column)).astype('float32')
+    res.attrs['lines'] = ids.index.to_numpy()
+    return res
 
 # %% ../nbs/03_catalogue.ipynb #989fab79
 @contextmanager
@@ -108,16 +141,16 @@ def write_fractions(
     table.insert(0, schema.id_column, list(ids))
     with whole_file(path) as tmp: table.to_csv(tmp, index=False, float_format='%.8g')
 
-# %% ../nbs/03_catalogue.ipynb #fe21194c
+# %% ../nbs/03_catalogue.ipynb #327e6542
 def hash01(
     ids, # galaxy IDs
 ) -> np.ndarray: # a number in [0, 1) for each
     "A stable pseudo-random number that depends on the ID alone."
-    return np.array([int.from_bytes(hashlib.blake2s(str(o).encode(), digest_size=4).digest(), 'big') for o in ids])/2**32
+    return np.array([int.from_bytes(hashlib.blake2s(str(o).encode(errors='surrogateescape'), digest_size=4).digest(), 'big') for o in ids])/2**32
 
 HELD_OUT = .1 # the share of galaxies that validate where no list is given
 
-# %% ../nbs/03_catalogue.ipynb #68139ac0
+# %% ../nbs/03_catalogue.ipynb #8877bbf1
 LABELS,IMAGES = 'training_solutions_rev1','images_training_rev1' # Kaggle's names, for a CSV or a folder, and for the zips
 
 def label_source(
@@ -128,7 +161,7 @@ def label_source(
     "The label file of a folder: the one that is named, Kaggle's, or the only CSV with the columns of the schema."
     path = Path(path)
     if not path.is_dir(): raise BadInput(f'{path}: no such folder; unzip the competition files into it')
-    for o in [path/labels] if labels else [path/f'{LABELS}.csv', path/f'{LABELS}.zip']:
+    for o in [path/labels, Path(labels)] if labels else [path/f'{LABELS}.csv', path/f'{LABELS}.zip']:
         if o.exists(): return o
     there = sorted(path.glob('*.csv'))
     if labels: raise BadInput(f'{path/labels}: no such file')
@@ -140,21 +173,23 @@ def _header(file):
     try: return pd.read_csv(file, nrows=0, encoding='utf-8-sig')
     except (OSError, ValueError, UnicodeDecodeError): return pd.DataFrame()
 
-# %% ../nbs/03_catalogue.ipynb #ba39fa28
+# %% ../nbs/03_catalogue.ipynb #d8395716
 def image_source(
     path,        # a folder
     images=None, # a folder or zip of images, by itself or in the folder
+    ids=(),      # the galaxies that they should show
 ) -> Path:
-    "The images of a folder: those that are named, Kaggle's, those in the folder itself or in the only folder in it that has some."
+    "The images of a folder: those that are named, Kaggle's, or the place that has images of most of the galaxies: the folder itself or one in it."
     path = Path(path)
-    for o in [path/images] if images else [path/IMAGES, path/f'{IMAGES}.zip']:
+    for o in [path/images, Path(images)] if images else [path/IMAGES, path/f'{IMAGES}.zip']:
         if o.exists(): return o
     if images: raise BadInput(f'{path/images}: no such folder or zip')
-    fit = [o for o in [path, *sorted(f for f in path.iterdir() if f.is_dir())] if find_images(o)]
-    if fit and (fit[0] == path or len(fit) == 1): return fit[0]
-    raise BadInput(f'{path}: no image folder {IMAGES} or {IMAGES}.zip in it' + (f' (there is {", ".join(o.name for o in fit[:3])})' if fit else '') + '; name one with images')
+    known = set(ids)
+    fit = {o: len(known & find_images(o).keys()) for o in [path, *sorted(f for f in path.iterdir() if f.is_dir())]}
+    if any(fit.values()): return max(fit, key=fit.get)
+    raise BadInput(f'{path}: no image folder {IMAGES} or {IMAGES}.zip in it, and no images of these galaxies; name one with images')
 
-# %% ../nbs/03_catalogue.ipynb #806fe97a
+# %% ../nbs/03_catalogue.ipynb #a5053355
 class Catalogue:
     "Galaxies with images and labels, and the validation split."
     def __init__(self,
@@ -166,15 +201,19 @@ class Catalogue:
     ):
         self.path,self.schema,self.labels_file = Path(path),schema,label_source(path, labels, schema)
         table = read_labels(self.labels_file, schema)
-        self.ids,self.labels = table.index.to_numpy(dtype=object),table.to_numpy()
-        self.images = image_source(path, images)
+        self.ids,self.labels,self.lines = table.index.to_numpy(dtype=object),table.to_numpy(),table.attrs['lines']
+        self.images = image_source(path, images, self.ids)
         self.files = self._match(find_images(self.images))
         self.is_valid = hash01(self.ids) < HELD_OUT if valid is None else self._listed(Path(valid))
         self.left_out = np.zeros(len(self.ids), dtype=bool)
         # synthetic galaxies come with their fractions without the noise of the votes
-        self.truth = read_labels(self.path/TRUTH_FILE, schema).loc[self.ids].to_numpy() if sample_info(self.path) else None
-        for what,m in dict(train=self.train, validate=self.valid).items():
-            if not len(m): raise BadInput(f'{valid or self.labels_file}: leaves no galaxy to {what} on')
+        truth = read_labels(self.path/TRUTH_FILE, schema) if sample_info(self.path) and (self.path/TRUTH_FILE).exists() else pd.DataFrame()
+        self.truth = truth.loc[self.ids].to_numpy() if set(self.ids) <= set(truth.index) else None
+        self._check_split(valid or self.labels_file)
+
+    def _check_split(self, source):
+        if len(self.train) < 2: raise BadInput(f'{source}: leaves {len(self.train)} galaxies to train on; two are the least')
+        if not len(self.valid): raise BadInput(f'{source}: leaves no galaxy to validate on')
 
     def __len__(self): return len(self.ids)
     def __repr__(self): return f'Catalogue({str(self.path)!r}: {len(self.train)} galaxies to train, {len(self.valid)} to validate, {self.schema.name})'
@@ -189,13 +228,14 @@ class Catalogue:
         res = copy.copy(self)
         res.left_out = self.left_out.copy()
         res.left_out[list(rows)] = True
+        res._check_split('what cannot be read')
         return res
 
-# %% ../nbs/03_catalogue.ipynb #a6d2cfb5
+# %% ../nbs/03_catalogue.ipynb #5efa2d61
 @patch
 def _match(self:Catalogue, found):
     "The image of each galaxy"
-    def where(r): return f'{self.labels_file} line {r+2} ({self.schema.id_column} {self.ids[r]})'
+    def where(r): return f'{self.labels_file} line {self.lines[r]} ({self.schema.id_column} {self.ids[r]})'
     lost = [r for r,i in enumerate(self.ids) if i not in found]
     if lost: raise BadInput(f'{where(lost[0])}: no image {self.images/self.ids[lost[0]]}.jpg{_more(len(lost))}; get the images again, or remove the rows')
     twice = [r for r,i in enumerate(self.ids) if len(found[i]) > 1]
@@ -206,9 +246,9 @@ def _match(self:Catalogue, found):
 def _listed(self:Catalogue, valid):
     "Which galaxies the CSV `valid` names"
     table = read_table(valid)
-    want = table[id_column(table, valid, self.schema)].str.strip()
-    unknown = np.flatnonzero(~want.isin(self.ids))
-    if len(unknown): raise BadInput(f'{valid} line {unknown[0]+2}: galaxy {want[unknown[0]]} has no label{_more(len(unknown))}; list galaxies of {self.labels_file.name}')
+    want = galaxy_ids(table, valid, self.schema)
+    unknown = want[~want.isin(self.ids)]
+    if len(unknown): raise BadInput(f'{valid} line {unknown.index[0]}: galaxy {unknown.iloc[0]} has no label{_more(len(unknown))}; list galaxies of {self.labels_file.name}')
     return pd.Index(self.ids).isin(want)
 
 # %% ../nbs/03_catalogue.ipynb #bf230ebc
@@ -220,11 +260,11 @@ def sample(cls:Catalogue,
     "The synthetic sample, made on first use."
     return cls(make_sample(n=n, **kwargs))
 
-# %% ../nbs/03_catalogue.ipynb #a6ab315d
+# %% ../nbs/03_catalogue.ipynb #dd77acfc
 @patch
 def folds(self:Catalogue,
     k:int=5,             # how many
-    stratify:bool=False, # deal out evenly by the leading answers, instead of by the ID alone
+    stratify:bool=False, # deal out evenly by the leading answers, which new rows change, instead of by the ID alone
 ) -> np.ndarray:         # (n,) number of the fold, -1 for validation galaxies
     "The fold that each training galaxy belongs to."
     if not 2 <= k <= len(self.train): raise BadInput(f'{k} folds of {len(self.train)} training galaxies; give between 2 and {len(self.train)}')
@@ -234,6 +274,7 @@ def folds(self:Catalogue,
         order = np.lexsort([h, *self.schema.leading(self.labels).T[::-1]])
         order = order[np.isin(order, self.train)]
         res[order] = np.arange(len(order))%k
+    if len(empty := set(range(k))-set(res)): raise BadInput(f'{len(empty)} of {k} folds would have no galaxy; give fewer, or stratify')
     return res
 
 # %% ../nbs/03_catalogue.ipynb #542a4055

@@ -77,7 +77,7 @@ def train_command(
     except KeyboardInterrupt: parser.exit(130, f'\n{parser.prog}: interrupted\n')
     print(f'\n{score_table(run)}\n\n{run.path}: ' + ', '.join(sorted(o.name for o in run.path.iterdir())))
 
-# %% ../nbs/20_cli.ipynb #7bf852d2
+# %% ../nbs/20_cli.ipynb #45963167
 def _data_parser():
     p = _Parser(prog='gz_fastai_data', description='Check, fetch or make galaxies.', formatter_class=_WIDE, allow_abbrev=False)
     sub = p.add_subparsers(dest='what', required=True, metavar='check | fetch | sample')
@@ -86,7 +86,7 @@ def _data_parser():
     c.add_argument('folder', help="folder with images and labels, or Kaggle's zips")
     c.add_argument('--images', action='store_true', help='read every image as well: damaged ones, sizes, near duplicates')
     c.add_argument('--valid', metavar='FILE', help='CSV of the GalaxyIDs to validate on; default: a fixed tenth')
-    c.add_argument('--schema', default='gz2', metavar='FILE', help='the questions: gz2, or a JSON file [gz2]')
+    c.add_argument('--config', metavar='FILE', help='TOML file of a training: its valid, schema, labels and images count')
     c.add_argument('--json', action='store_true', help='print all of it as JSON')
     f = add('fetch', "Download the competition's files from Kaggle, about 2 GB.", 'gz_fastai_data fetch galaxy-zoo')
     f.add_argument('folder', nargs='?', default='galaxy-zoo', help='where to put them [galaxy-zoo]')
@@ -100,8 +100,10 @@ def _data(args):
     "Do what `gz_fastai_data` was asked for; the exit status"
     if args.what == 'check':
         from gz_fastai.audit import audit_folder, audit_report
-        res = audit_folder(args.folder, args.valid, read_schema(args.schema), read=args.images)
-        print(json.dumps(res, indent=2) if args.json else audit_report(res))
+        cfg = Config.read(args.config) if args.config else Config()
+        res = audit_folder(args.folder, args.valid or cfg.valid, read_schema(cfg.schema), cfg.labels, cfg.images, read=args.images)
+        text = json.dumps(res, indent=2) if args.json else audit_report(res)
+        print(text.encode(errors='backslashreplace').decode())     # a file's name need not be UTF-8
         return 0 if res['ok'] else 1
     if args.what == 'fetch':
         from gz_fastai.catalogue import fetch_competition
@@ -109,6 +111,7 @@ def _data(args):
         print(f'{folder}: {", ".join(sorted(o.name for o in folder.glob("*.zip")))}\nnext: gz_fastai_train --data {folder}')
         return 0
     from gz_fastai.sample import make_sample
+    if not args.folder: raise BadInput('the folder to make has no name')
     if args.n < 1 or args.seed < 0: raise BadInput('--n must be at least 1, and --seed not negative')
     print(f'{make_sample(args.n, args.seed, args.folder)}: {args.n} synthetic galaxies\nnext: gz_fastai_train --data {args.folder}')
     return 0

@@ -68,7 +68,7 @@ def pixel_stats(
     mean = p@v
     return mean.tolist(),np.sqrt(p@v**2-mean**2).clip(1e-3).tolist()
 
-# %% ../nbs/07_data.ipynb #506f0341
+# %% ../nbs/07_data.ipynb #cbaa6569
 class GalaxyDataLoaders(DataLoaders):
     "`DataLoaders` of galaxies and their vote fractions."
     @classmethod
@@ -77,7 +77,7 @@ class GalaxyDataLoaders(DataLoaders):
         size:int=64,    # side of the network's input, pixels
         crop:int=216,   # side of the central square of the original image that it shows, pixels
         bs:int=64,      # batch size
-        batch_tfms=None, # list of batch transforms; default: `galaxy_transforms(size)`
+        batch_tfms=None, # list of batch transforms, within a `CentralView`; default: `galaxy_transforms(size)`
         stats=None,     # (mean, std) to normalise with; default: those of the training galaxies
         store:Store=None, # the pixels; default: `Store.open` for this crop and size
         device=None,    # default: fastai's choice
@@ -91,6 +91,8 @@ class GalaxyDataLoaders(DataLoaders):
         stats = stats or pixel_stats(store, cat.train)
         device = default_device() if device is None else torch.device(device)
         tfms = galaxy_transforms(size) if batch_tfms is None else list(batch_tfms)
+        if not any(isinstance(t, CentralView) for t in tfms): tfms = setup_aug_tfms([CentralView(size), *tfms])
+        if bs < 1: raise BadInput(f'a batch has at least 1 galaxy, not {bs}')
         block = DataBlock(
             blocks=(TransformBlock(type_tfms=StorePixels(store, device), dl_type=GalaxyDL), TransformBlock(type_tfms=VoteFractions(cat.labels, cat.schema))),
             splitter=lambda rows: (cat.train.tolist(), cat.valid.tolist()), batch_tfms=tfms + [Normalize.from_stats(*stats)])

@@ -130,7 +130,7 @@ def _device(name):
 
 def _where(cfg): return cfg.out or f'runs/{cfg.arch.split("/")[-1].replace(":", "-")}-{time.strftime("%Y%m%d-%H%M%S")}-{secrets.token_hex(2)}'   # two may start in one second
 
-# %% ../nbs/14_run.ipynb #1b69f811
+# %% ../nbs/14_run.ipynb #49305934
 def train(
     cfg:Config, # what to do
 ) -> Run:
@@ -150,7 +150,8 @@ def train(
     store = Store.open(cat.files, crop=cfg.crop, size=cfg.size, bad=cfg.unreadable)
     if len(store.bad): print(f'{len(store.bad)} unreadable images are left out, the first: {store.bad.problem.iloc[0]}', flush=True)
     cat = cat.without(store.bad.row)
-    dls = GalaxyDataLoaders.from_catalogue(cat, size=cfg.size, crop=cfg.crop, bs=cfg.bs, store=store, device=device, batch_tfms=galaxy_transforms(cfg.size,
+    dls = GalaxyDataLoaders.from_catalogue(cat, size=cfg.size, crop=cfg.crop, bs=cfg.bs, store=store, device=device,
+        stats=timm_stats(model) if cfg.pretrained else None, batch_tfms=galaxy_transforms(cfg.size,
         **{k: getattr(cfg, k) for k in 'rotate p_rotate flip zoom p_zoom shift p_shift jitter p_jitter'.split()}))
     learn = galaxy_learner(dls, model, cfg.activation, precision, lr=cfg.lr, wd=cfg.wd, path=out)
     out.mkdir(parents=True, exist_ok=True)

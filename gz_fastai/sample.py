@@ -73,7 +73,7 @@ def _odd_feature(g):
     if g['odd']: what = .3*what + .7*(np.array(ODDITIES) == g['odd'])
     return [odd, 1-odd],what
 
-# %% ../nbs/01_sample.ipynb #448773c5
+# %% ../nbs/01_sample.ipynb #856451cc
 def _arms_and_bulge(g, arms, edge_bulge):
     "Number of arms and shape of an edge-on bulge"
     lost = .08+.6*(1-_yes(arms, .38, 6))
@@ -100,7 +100,7 @@ def answer_probabilities(
         _near(g['round'], [.95, .66, .24], .14),
         what,
         edge_bulge,
-        _near(g['pitch'], [12, 25, 37], 6),
+        _near(g['pitch'], [12, 24, 36], 6),
         number])
 
 # %% ../nbs/01_sample.ipynb #6aca12a7
@@ -253,7 +253,7 @@ def whole_folder(
             if not path.exists(): raise
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../nbs/01_sample.ipynb #ec5d6a5e
+# %% ../nbs/01_sample.ipynb #4860e127
 SAMPLE_SIZE,SAMPLE_VERSION = 2000,2
 TRUTH_FILE = 'truth.csv' # the label table without the noise of the votes
 
@@ -261,8 +261,9 @@ def sample_info(
     folder, # any folder
 ) -> dict:    # `n`, `seed` and `version`, or `None`
     "What sample the folder holds."
-    file = Path(folder)/'sample.json'
-    return json.loads(file.read_text()) if file.exists() else None
+    try: info = json.loads((Path(folder)/'sample.json').read_text())
+    except (OSError, ValueError): return None
+    return info if isinstance(info, dict) and info.get('synthetic') is True else None
 
 # %% ../nbs/01_sample.ipynb #52710ac2
 def make_sample(

@@ -18,16 +18,18 @@ from fastcore.basics import patch
 class BadInput(ValueError):
     "What the user gave cannot be used; the message names the file, the row and the remedy."
 
-# %% ../nbs/00_schema.ipynb #03a92240
+# %% ../nbs/00_schema.ipynb #4ae190cf
 @dataclass(frozen=True)
 class Question:
     "One question of the tree, with its answers in the order of their columns."
     text:str             # the question in words
     answers:tuple        # the answers, each understandable by itself
     parent:str|None=None # the column whose voters are asked this question; `None`: everybody is
-    def __post_init__(self): object.__setattr__(self, 'answers', tuple(self.answers))
+    def __post_init__(self):
+        if isinstance(self.answers, str): raise TypeError(f'answers are a list, not {self.answers!r}')
+        object.__setattr__(self, 'answers', tuple(self.answers))
 
-# %% ../nbs/00_schema.ipynb #f87d9106
+# %% ../nbs/00_schema.ipynb #406404d0
 class Schema:
     "The questions of a project, and the columns of its label table."
     def __init__(self,
@@ -37,6 +39,8 @@ class Schema:
         id_column:str='GalaxyID', # the column that names the galaxy, and the image: `<GalaxyID>.jpg`
     ):
         self.name,self.id_column,self.questions = name,id_column,list(questions)
+        for o in (name, id_column, *(columns or []), *(a for q in self.questions for a in q.answers)):
+            if not isinstance(o, str): raise BadInput(f'schema {name}: names and answers are texts, not {o!r}')
         self.columns = list(columns) if columns else [f'Class{q}.{a}' for q,o in enumerate(self.questions, 1)
                                                       for a,_ in enumerate(o.answers, 1)]
         ends = np.cumsum([len(q.answers) for q in self.questions]).tolist()

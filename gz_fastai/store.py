@@ -34,7 +34,7 @@ def _decode(file, crop, size):
         box = None
     return np.asarray(im.resize((size, size), Image.Resampling.BICUBIC, box=box))
 
-# %% ../nbs/05_store.ipynb #8ed0a18d
+# %% ../nbs/05_store.ipynb #8b99e013
 class Store:
     "The centres of many images as one memory-mapped array."
     version = 2
@@ -58,10 +58,10 @@ class Store:
 def _key(files, crop, size):
     "A digest of everything that the pixels depend on"
     h = hashlib.blake2s(json.dumps([Store.version, crop, size]).encode(), digest_size=10)
-    for f in files: h.update(f'{stamp(f)}\n'.encode())
+    for f in files: h.update(f'{stamp(f)}\n'.encode(errors='surrogateescape'))
     return h.hexdigest()
 
-# %% ../nbs/05_store.ipynb #4872fb46
+# %% ../nbs/05_store.ipynb #17f22de0
 @patch(cls_method=True)
 def open(cls:Store,
     files,        # the images, from `Catalogue.files` or `find_images`, in the order of the rows
@@ -75,19 +75,30 @@ def open(cls:Store,
     crop,size = round(crop*MARGIN),round(size*MARGIN*DENSITY)
     home = Path(folder or cache_home()/'stores')
     done = home/_key(files, crop, size)
-    if not done.exists():
-        home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
+    store = _whole(done, files)
+    if store is None:
         with _alone(home/f'{done.name}.lock'):
-            try:
-                if not done.exists(): _build(done, files, crop, size, bad)
-            except BadInput:
-                shutil.rmtree(home/f'{done.name}.partial')   # with the image mended it will be another store
-                raise
-    store = cls(done)
+            store = _whole(done, files)
+            if store is None:
+                shutil.rmtree(done, ignore_errors=True)
+                _build(done, files, crop, size, bad)
+                store = cls(done)
     if bad == 'fatal' and len(store.bad): raise BadInput(store.bad.problem.iloc[0])
     return store
 
-# %% ../nbs/05_store.ipynb #48701709
+def _whole(done, files):
+    "The store in the folder `done`; `None` where there is none, where it is damaged, or where an image that could not be read now can"
+    if not done.exists(): return None
+    try: store = Store(done)
+    except (OSError, ValueError, KeyError, EOFError): return None
+    for r in store.bad.row:
+        try: read_image(files[r])
+        except BadInput: continue
+        return None
+    return store
+
+# %% ../nbs/05_store.ipynb #88f1ad1d
 def _alone(lock):
     "A lock on the file `lock`; says so where it has to wait for another process"
     try: return FileLock(lock).acquire(timeout=0)
@@ -97,26 +108,31 @@ def _alone(lock):
 
 CHUNK = 1024 # images after which a build can go on
 
-def _resume(tmp, n, crop, size):
+def _resume(tmp, n, size):
     "The pixels and the index of an unfinished store, and how many rows of it are done"
     tmp.mkdir(exist_ok=True)
     nbytes = n*size*size*3
     if not (tmp/'pixels.npy').exists():
-        if (free := shutil.disk_usage(tmp).free) < 1.02*nbytes:
-            raise OSError(f'{tmp.parent}: {nbytes/1e9:.1f} GB are needed for the pixels and {free/1e9:.1f} GB are free; set GZ_FASTAI_CACHE to a folder on another disk')
-        np.lib.format.open_memmap(tmp/'new.npy', mode='w+', dtype='uint8', shape=(n, size, size, 3))
+        try:
+            if (free := shutil.disk_usage(tmp).free) < nbytes: raise OSError(f'{free/1e9:.1f} GB are free')
+            np.lib.format.open_memmap(tmp/'new.npy', mode='w+', dtype='uint8', shape=(n, size, size, 3))
+            with (tmp/'new.npy').open('r+b') as f:       # the space is taken now: a full disk later would be a bus error
+                if hasattr(os, 'posix_fallocate'): os.posix_fallocate(f.fileno(), 0, (tmp/'new.npy').stat().st_size)
+        except OSError as e:
+            shutil.rmtree(tmp)
+            raise OSError(f'{tmp.parent}: {nbytes/1e9:.1f} GB are needed for the pixels, {e.strerror or e}; set GZ_FASTAI_CACHE to a folder on another disk') from None
         (tmp/'new.npy').rename(tmp/'pixels.npy')
-    lines = (tmp/'index.csv').read_text().splitlines(keepends=True) if (tmp/'index.csv').exists() else []
+    lines = (tmp/'index.csv').read_text(encoding='utf-8').splitlines(keepends=True) if (tmp/'index.csv').exists() else []
     whole = [o for o in lines[1:] if o.endswith('\n')]
     start = len(whole)//CHUNK*CHUNK if len(whole) < n else n
-    (tmp/'index.csv').write_text('row,file,problem\n' + ''.join(whole[:start]))
+    (tmp/'index.csv').write_text('row,file,problem\n' + ''.join(whole[:start]), encoding='utf-8')
     return np.load(tmp/'pixels.npy', mmap_mode='r+'),start
 
-# %% ../nbs/05_store.ipynb #5ba7335e
+# %% ../nbs/05_store.ipynb #aee3db61
 def _build(done, files, crop, size, bad):
     "Decode `files` into the store `done`, from where an earlier build stopped"
     tmp = done.with_name(f'{done.name}.partial')
-    out,start = _resume(tmp, len(files), crop, size)
+    out,start = _resume(tmp, len(files), size)
     def one(i):
         try: out[i] = _decode(files[i], crop, size)
         except BadInput as e:
@@ -124,13 +140,17 @@ def _build(done, files, crop, size, bad):
             return ' '.join(str(e).split())
         return ''
     rows = range(start, len(files))
-    with (tmp/'index.csv').open('a', newline='') as f:
-        index = csv.writer(f, lineterminator='\n')
-        for i,problem in zip(rows, in_threads(one, rows, 'Decoding images', start)):
-            index.writerow([i, files[i].name, problem])
-            if (i+1)%CHUNK == 0 or i+1 == len(files):
-                out.flush()   # pixels before the rows that say they are there
-                f.flush()
+    try:
+        with (tmp/'index.csv').open('a', newline='', encoding='utf-8', errors='backslashreplace') as f:
+            index = csv.writer(f, lineterminator='\n')
+            for i,problem in zip(rows, in_threads(one, rows, 'Decoding images', start)):
+                index.writerow([i, files[i].name, problem])
+                if (i+1)%CHUNK == 0 or i+1 == len(files):
+                    out.flush()   # pixels before the rows that say they are there
+                    f.flush()
+    except BadInput:
+        shutil.rmtree(tmp)        # with the image mended it will be another store
+        raise
     whole = dict(version=Store.version, n=len(files), crop=crop, size=size)
     (tmp/'store.json').write_text(json.dumps(whole))
     tmp.rename(done)

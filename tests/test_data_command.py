@@ -99,7 +99,25 @@ def test_a_bad_table_is_named(command, damaged, change, kind, words):
     change(pd.read_csv(damaged/LABELS)).to_csv(damaged/LABELS, index=False)
     res = command('gz_fastai_data', 'check', damaged)
     assert res.returncode == 1 and f'{kind}: 1' in res.stdout and LABELS in res.stdout and words in res.stdout
-    assert command('gz_fastai_data', 'check', damaged/'none').returncode == 1
+    res = command('gz_fastai_data', 'check', damaged/'none')
+    assert res.returncode == 2 and 'no such folder' in res.stderr
+
+
+def test_what_the_check_accepts_can_be_trained_on(command, tmp_path):
+    "Other names, named in a TOML file; a sample of two galaxies has none to validate on"
+    command('gz_fastai_data', 'sample', 'few', '--n', 2)
+    assert command('gz_fastai_data', 'check', 'few').returncode == 1
+    assert command('gz_fastai_train', '--data', 'few', '--out', 'run').returncode == 2
+    command('gz_fastai_data', 'sample', 'own', '--n', 40)
+    own = tmp_path/'own'
+    (own/LABELS).rename(own/'a.csv')
+    shutil.copy(own/'a.csv', own/'b.csv')
+    (own/IMAGES).rename(own/'my pictures')
+    assert 'name one with labels' in command('gz_fastai_data', 'check', 'own').stdout
+    (tmp_path/'own.toml').write_text('labels = "b.csv"\nepochs = 1\nsize = 32\narch = "resnet18"\n')
+    assert command('gz_fastai_data', 'check', 'own', '--config', 'own.toml', '--images').returncode == 0
+    res = command('gz_fastai_train', '--data', 'own', '--config', 'own.toml', '--out', 'run')
+    assert res.returncode == 0, res.stderr
 
 
 def test_a_sample_and_its_check(command, tmp_path):
