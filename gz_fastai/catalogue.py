@@ -20,7 +20,7 @@ from .schema import *
 from .sample import *
 from .images import *
 
-# %% ../nbs/03_catalogue.ipynb #8b3f9202
+# %% ../nbs/03_catalogue.ipynb #52c2595f
 def id_column(
     table,         # a DataFrame
     file,          # where it comes from, for the message
@@ -32,6 +32,7 @@ def id_column(
     names = ', '.join(map(str, table.columns[:4]))
     raise BadInput(f'{file}: no column {schema.id_column}; ' + (f'its cells are not separated by commas ({names[:30]}...)' if len(table.columns) == 1 and (';' in names or '\t' in names) else f'it has {names[:100]}...'))
 
+# %% ../nbs/03_catalogue.ipynb #43251fea
 def read_table(
     file, # a CSV, or a zip with one in it
 ) -> pd.DataFrame: # all cells as text, indexed by the line of the file
@@ -57,6 +58,7 @@ def _in_zip(file):
     except (BadInput, OSError): raise
     except Exception as e: raise BadInput(f'{file}: cannot be read as a zip ({e}); download it again') from None   # damage has many names
 
+# %% ../nbs/03_catalogue.ipynb #bed19600
 def galaxy_ids(
     table,         # from `read_table`
     file,          # where it comes from, for the message
@@ -189,7 +191,7 @@ def image_source(
     if any(fit.values()): return max(fit, key=fit.get)
     raise BadInput(f'{path}: no image folder {IMAGES} or {IMAGES}.zip in it, and no images of these galaxies; name one with images')
 
-# %% ../nbs/03_catalogue.ipynb #a5053355
+# %% ../nbs/03_catalogue.ipynb #2d5d9d2b
 class Catalogue:
     "Galaxies with images and labels, and the validation split."
     def __init__(self,
@@ -221,15 +223,18 @@ class Catalogue:
     def train(self): return np.flatnonzero(~self.is_valid & ~self.left_out)
     @property
     def valid(self): return np.flatnonzero(self.is_valid & ~self.left_out)
-    def without(self,
-        rows, # positions in the table
-    ):
-        "This catalogue with some galaxies neither trained nor validated on; the others keep their rows."
-        res = copy.copy(self)
-        res.left_out = self.left_out.copy()
-        res.left_out[list(rows)] = True
-        res._check_split('what cannot be read')
-        return res
+
+# %% ../nbs/03_catalogue.ipynb #1bb71a62
+@patch
+def without(self:Catalogue,
+    rows, # positions in the table
+) -> Catalogue:
+    "This catalogue with some galaxies neither trained nor validated on; the others keep their rows."
+    res = copy.copy(self)
+    res.left_out = self.left_out.copy()
+    res.left_out[list(rows)] = True
+    res._check_split('what cannot be read')
+    return res
 
 # %% ../nbs/03_catalogue.ipynb #5efa2d61
 @patch
