@@ -48,7 +48,7 @@ def read_config(
     given = {k: v for k,v in vars(args).items() if v is not None and k != 'config'}
     return Config.read(args.config, **given) if args.config else Config(**given)
 
-# %% ../nbs/20_cli.ipynb #35c6223b
+# %% ../nbs/20_cli.ipynb #2476b47e
 def score_table(
     run, # a `Run`
 ) -> str:
@@ -58,7 +58,8 @@ def score_table(
     if 'noise_floor' in m: rows.append(('noise floor', m['noise_floor'], '   a perfect model: the noise of the votes alone'))
     rows += [(k, v, '') for k,v in m['baselines'].items()]
     what = f'{m["galaxies"]} {"synthetic " if m["synthetic"] else ""}validation galaxies'
-    return '\n'.join([f'RMSE on {what} (lower is better)'] + [f'  {n:<14} {v:.4f}{note}' for n,v,note in rows])
+    shares = ' and '.join(f'{m["accuracy"][k]:.1%} {of}' for k,of in (('accuracy', 'of all'), ('clear_accuracy', 'where volunteers agree')) if m['accuracy'][k] is not None)
+    return '\n'.join([f'RMSE on {what} (lower is better)'] + [f'  {n:<14} {v:.4f}{note}' for n,v,note in rows] + [f'leading answers that are right, mean over the questions: {shares}']*bool(shares))
 
 def train_command(
     argv=None, # arguments; default: those of the process

@@ -14,12 +14,12 @@ from fastcore.basics import patch
 
 from .schema import *
 
-# %% ../nbs/12_config.ipynb #be3b7b05
+# %% ../nbs/12_config.ipynb #4a43ff1c
 _LIMITS = dict(size=(16, 4096), crop=(16, 10**5), drop=(0, .99), rotate=(0, 180), p_rotate=(0, 1), flip=(0, 1), zoom=(1, 10), p_zoom=(0, 1),
                shift=(0, 1), p_shift=(0, 1), jitter=(0, 10), p_jitter=(0, 1),
-               epochs=(1, 10**5), bs=(2, 10**6), lr=(1e-9, 10), wd=(0, 10), seed=(0, 2**32-1))
+               epochs=(1, 10**5), bs=(2, 10**6), lr=(1e-9, 10), wd=(0, 10), clip=(0, 10**6), accumulate=(1, 10**4), patience=(0, 10**5), seed=(0, 2**32-1))
 
-# %% ../nbs/12_config.ipynb #50d1bfdd
+# %% ../nbs/12_config.ipynb #4d0c3c39
 @dataclass
 class Config:
     "A training, in full."
@@ -31,7 +31,8 @@ class Config:
     schema:str='gz2'         # the questions: gz2, or a JSON file
     arch:str='vgg7'          # backbone: vgg7, or any timm name (resnet18, resnet50, ...)
     pretrained:bool=False    # start from timm's pretrained weights
-    activation:str='softmax' # outputs to fractions: softmax (grouped along the tree) or sigmoid
+    activation:str='softmax' # outputs to fractions: softmax or divisive (along the tree), or sigmoid
+    loss:str='rmse'          # what is minimised: rmse or mse
     hidden:tuple=(256,)      # widths of the hidden layers of the fully connected head
     drop:float=.25           # dropout in the head
     size:int=64              # side of the network's input, in pixels
@@ -49,6 +50,9 @@ class Config:
     bs:int=64                # batch size
     lr:float=2e-3            # highest learning rate of the one-cycle schedule
     wd:float=.05             # decoupled weight decay
+    clip:float=0.            # clip the norm of the gradient at this; 0: never
+    accumulate:int=1         # batches whose gradients make one step
+    patience:int=0           # end after so many epochs without a better RMSE; 0: never
     precision:str='auto'     # fp32, bf16, fp16, or auto: what the hardware does best
     device:str='auto'        # cpu, cuda, mps, or auto
     seed:int=0               # of the weights, the order and the augmentation

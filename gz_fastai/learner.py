@@ -43,14 +43,15 @@ class HalfPrecision(MixedPrecision):
         self.autocast,self.learn.scaler,self.scales = (autocast(device, dtype=PRECISIONS[self.amp_mode.value]),
             GradScaler(device, enabled=self.amp_mode is AMPMode.FP16), L())
 
-# %% ../nbs/13_learner.ipynb #25729a0b
+# %% ../nbs/13_learner.ipynb #ad588df2
 @delegates(galaxy_model)
 def galaxy_learner(
     dls:DataLoaders,          # from `GalaxyDataLoaders`
     arch='vgg7',              # any timm name, or a model of yours with one raw output per column
     activation:str='softmax', # from raw outputs to fractions: a name in `losses.ACTIVATIONS`
+    loss:str='rmse',          # a name in `losses.LOSSES`
     precision:str='auto',     # 'fp32', 'bf16', 'fp16', or the device's best
-    metrics=None,             # default: `GalaxyRMSE`
+    metrics=None,             # default: `GalaxyRMSE` and `QuestionAccuracy`
     cbs=None,                 # further callbacks
     lr:float=2e-3,            # default learning rate
     wd:float=.05,             # decoupled weight decay of Adam
@@ -63,5 +64,5 @@ def galaxy_learner(
     if precision == 'auto': precision = auto_precision(dls.device)[0]
     if precision not in PRECISIONS: raise BadInput(f'no precision {precision!r}; there are auto, {", ".join(PRECISIONS)}')
     half = [] if precision == 'fp32' else [HalfPrecision(precision)]
-    return Learner(dls, model, loss_func=RMSELoss(dls.schema, activation), opt_func=partial(Adam, eps=1e-8), splitter=default_split, lr=lr, wd=wd, path=path,
-                   metrics=[GalaxyRMSE()] if metrics is None else metrics, cbs=[ChannelsLast(), *half, *L(cbs)])
+    return Learner(dls, model, loss_func=galaxy_loss(loss, dls.schema, activation), opt_func=partial(Adam, eps=1e-8), splitter=default_split, lr=lr, wd=wd, path=path,
+                   metrics=[GalaxyRMSE(), QuestionAccuracy(dls.schema)] if metrics is None else metrics, cbs=[ChannelsLast(), *half, *L(cbs)])

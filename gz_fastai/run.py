@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['write_model', 'read_model', 'Run', 'check_folder', 'train']
 
-# %% ../nbs/14_run.ipynb #14fac516
+# %% ../nbs/14_run.ipynb #c1cd54ab
 import contextlib, gc, json, platform, secrets, sys, time
 from dataclasses import asdict
 from pathlib import Path
 
 import fastai, timm, torch
+import numpy as np
 import pandas as pd
 from fastai.callback.progress import CSVLogger
-from fastai.callback.tracker import TerminateOnNaNCallback
+from fastai.callback.tracker import EarlyStoppingCallback, TerminateOnNaNCallback
+from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.torch_core import default_device, set_seed
 from fastcore.imports import IN_NOTEBOOK
 from safetensors.torch import load_file, save_file
@@ -98,19 +100,32 @@ def check_folder(
         print(f'{out} holds an unfinished run with the same settings; it starts again')
     elif out.exists() and any(out.iterdir()): raise BadInput(f'{out}: is not empty and holds no run; give another --out')
 
-# %% ../nbs/14_run.ipynb #d6baa038
+# %% ../nbs/14_run.ipynb #2bcf16d9
 def _epoch_lines(learn):
     "One plain line per epoch, for logs that are no terminal"
     def line(log): print('  '.join(f'{n} {v:.5f}' if isinstance(v, float) else f'{n} {v}' for n,v in zip(learn.recorder.metric_names, log)), flush=True)
     learn.logger = line
     return learn.no_bar()
 
+def _numbers(table):
+    "The rows of a table for JSON, which has no NaN"
+    return table.astype(object).where(table.notna(), None).to_dict('records')
+
+def _callbacks(cfg):
+    "fastai's callbacks that `cfg` asks for"
+    res = [CSVLogger(), TerminateOnNaNCallback()]
+    if cfg.clip: res.append(GradientClip(cfg.clip))
+    if cfg.accumulate > 1: res.append(GradientAccumulation(cfg.bs*cfg.accumulate))
+    if cfg.patience: res.append(EarlyStoppingCallback('rmse', comp=np.less, patience=cfg.patience))
+    return res
+
 def _score(cat, pred, seconds):
     "What `metrics.json` says"
     targ = cat.labels[cat.valid]
+    per = question_rmse(pred, targ, cat.schema).join(question_accuracy(pred, targ, cat.schema))
     res = dict(rmse=galaxy_rmse(pred, targ), interval=rmse_interval(pred, targ), galaxies=len(targ), synthetic=cat.truth is not None,
                baselines={k: galaxy_rmse(p, targ) for k,p in constant_baselines(cat).items()},
-               questions=question_rmse(pred, targ, cat.schema).to_dict('records'), seconds=round(seconds, 1))
+               questions=_numbers(per), accuracy=_numbers(per[['accuracy', 'clear_accuracy']].mean().to_frame().T)[0], seconds=round(seconds, 1))
     if cat.truth is not None: res['noise_floor'] = galaxy_rmse(cat.truth[cat.valid], targ)
     return res
 
@@ -130,13 +145,13 @@ def _device(name):
 
 def _where(cfg): return cfg.out or f'runs/{cfg.arch.split("/")[-1].replace(":", "-")}-{time.strftime("%Y%m%d-%H%M%S")}-{secrets.token_hex(2)}'   # two may start in one second
 
-# %% ../nbs/14_run.ipynb #49305934
+# %% ../nbs/14_run.ipynb #ad6c3677
 def train(
     cfg:Config, # what to do
 ) -> Run:
     "Train a network as `cfg` says and write its folder; raises `BadInput` before the training where something is wrong."
     schema = read_schema(cfg.schema)
-    RMSELoss(schema, cfg.activation)                      # an unknown activation is an error now
+    galaxy_loss(cfg.loss, schema, cfg.activation)         # an unknown one is an error now
     check_arch(cfg.arch)
     out,device = Path(_where(cfg)),_device(cfg.device)
     asked = {k: v for k,v in json.loads(json.dumps(asdict(cfg))).items() if k != 'out'}
@@ -153,12 +168,13 @@ def train(
     dls = GalaxyDataLoaders.from_catalogue(cat, size=cfg.size, crop=cfg.crop, bs=cfg.bs, store=store, device=device,
         stats=timm_stats(model) if cfg.pretrained else None, batch_tfms=galaxy_transforms(cfg.size,
         **{k: getattr(cfg, k) for k in 'rotate p_rotate flip zoom p_zoom shift p_shift jitter p_jitter'.split()}))
-    learn = galaxy_learner(dls, model, cfg.activation, precision, lr=cfg.lr, wd=cfg.wd, path=out)
+    learn = galaxy_learner(dls, model, cfg.activation, cfg.loss, precision, lr=cfg.lr, wd=cfg.wd, path=out)
     out.mkdir(parents=True, exist_ok=True)
     _write_json(out/'config.json', dict(asked=asked, chosen=dict(device=str(device), precision=precision), versions=_versions()))
-    start = time.time()
-    with contextlib.nullcontext() if sys.stdout.isatty() or IN_NOTEBOOK else _epoch_lines(learn): learn.fit_one_cycle(cfg.epochs, cfg.lr, cbs=[CSVLogger(), TerminateOnNaNCallback()])
-    if len(learn.recorder.values) < cfg.epochs: raise FloatingPointError(f'{out}: the training diverged; try a lower lr than {cfg.lr}, or precision fp32')
+    start,cbs = time.time(),_callbacks(cfg)
+    with contextlib.nullcontext() if sys.stdout.isatty() or IN_NOTEBOOK else _epoch_lines(learn): learn.fit_one_cycle(cfg.epochs, cfg.lr, cbs=cbs)
+    early = any(isinstance(c, EarlyStoppingCallback) and c.wait >= c.patience for c in cbs)
+    if len(learn.recorder.values) < cfg.epochs and not early: raise FloatingPointError(f'{out}: the training diverged; try a lower lr than {cfg.lr}, or precision fp32')
     with learn.no_bar(): pred = learn.get_preds()[0].numpy()
     metrics = _score(cat, pred, time.time()-start)
     write_fractions(out/'valid.csv', cat.ids[cat.valid], pred, cat.schema)

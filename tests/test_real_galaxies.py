@@ -23,5 +23,11 @@ def test_two_epochs_beat_the_mean_by_far(command, real_data, tmp_path):
     np.testing.assert_allclose(m['baselines']['mean label'], ((others.mean()-targ)**2).to_numpy().mean()**.5, rtol=1e-5)
     q7 = ['Class7.1', 'Class7.2', 'Class7.3']
     np.testing.assert_allclose(m['questions'][6]['rmse'], ((pred-targ)[q7]**2).to_numpy().mean()**.5, rtol=1e-5)
+    came = targ[targ['Class1.1'] >= .5]
+    right = pred.loc[came.index, q7].idxmax(axis=1) == came[q7].idxmax(axis=1)
+    assert m['questions'][6]['galaxies'] == len(came)
+    np.testing.assert_allclose(m['questions'][6]['accuracy'], right.mean(), rtol=1e-9)
+    clear = came[q7].max(axis=1) >= .6*came['Class1.1']
+    np.testing.assert_allclose(m['questions'][6]['clear_accuracy'], right[clear].mean(), rtol=1e-9)
     assert not m['synthetic'] and 'noise_floor' not in m
     assert m['rmse'] < .85*m['baselines']['mean label']
