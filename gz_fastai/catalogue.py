@@ -152,7 +152,7 @@ def hash01(
 
 HELD_OUT = .1 # the share of galaxies that validate where no list is given
 
-# %% ../nbs/03_catalogue.ipynb #8877bbf1
+# %% ../nbs/03_catalogue.ipynb #50ec62dd
 LABELS,IMAGES = 'training_solutions_rev1','images_training_rev1' # Kaggle's names, for a CSV or a folder, and for the zips
 
 def label_source(
@@ -165,7 +165,7 @@ def label_source(
     if not path.is_dir(): raise BadInput(f'{path}: no such folder; unzip the competition files into it')
     for o in [path/labels, Path(labels)] if labels else [path/f'{LABELS}.csv', path/f'{LABELS}.zip']:
         if o.exists(): return o
-    there = sorted(path.glob('*.csv'))
+    there = sorted(o for o in path.glob('*.csv') if o.name != TRUTH_FILE)
     if labels: raise BadInput(f'{path/labels}: no such file')
     fit = [o for o in there if not missing_columns(_header(o), schema)]
     if len(fit) == 1: return fit[0]

@@ -48,7 +48,7 @@ def read_config(
     given = {k: v for k,v in vars(args).items() if v is not None and k != 'config'}
     return Config.read(args.config, **given) if args.config else Config(**given)
 
-# %% ../nbs/20_cli.ipynb #2476b47e
+# %% ../nbs/20_cli.ipynb #db2b4571
 def score_table(
     run, # a `Run`
 ) -> str:
@@ -75,7 +75,7 @@ def train_command(
         run = train(cfg)
     except BadInput as e: parser.exit(2, f'{parser.prog}: {e}\n')
     except (FloatingPointError, OSError) as e: parser.exit(1, f'{parser.prog}: {e}\n')
-    except KeyboardInterrupt: parser.exit(130, f'\n{parser.prog}: interrupted\n')
+    except KeyboardInterrupt: parser.exit(130, f'\n{parser.prog}: interrupted; the same command with that folder as --out goes on\n')
     print(f'\n{score_table(run)}\n\n{run.path}: ' + ', '.join(sorted(o.name for o in run.path.iterdir())))
 
 # %% ../nbs/20_cli.ipynb #45963167

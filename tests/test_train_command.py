@@ -1,6 +1,12 @@
 "gz_fastai_train as it is installed: its help, its refusals, and what it leaves behind."
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -119,6 +125,27 @@ def test_a_used_folder_is_refused(command, timm_run, tmp_path):
     refused(command('gz_fastai_train', *args, '--out', 'full'), 'is not empty and holds no run')
     (out/'metrics.json').unlink()
     refused(command('gz_fastai_train', *args, '--out', out), 'other settings', 'activation was sigmoid, now softmax')
+
+
+def test_a_killed_training_goes_on(command, galaxies, cache, tmp_path):
+    "The same command after a kill ends with the numbers of one that was never stopped"
+    args = ['--data', galaxies, '--arch', 'resnet18', '--size', '32', '--epochs', '8']
+    env = dict(GZ_FASTAI_CACHE=str(cache), OMP_NUM_THREADS='1')
+    straight = command('gz_fastai_train', *args, '--out', 'straight', **env)
+    assert straight.returncode == 0, straight.stderr
+    child = subprocess.Popen([Path(sys.executable).parent/'gz_fastai_train', *map(str, args), '--out', 'killed'], cwd=tmp_path, env=os.environ | env,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    history, until = tmp_path/'killed'/'history.csv', time.time()+240
+    while not (history.exists() and len(history.read_text().splitlines()) > 2) and time.time() < until: time.sleep(.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (tmp_path/'killed'/'metrics.json').exists()
+    res = command('gz_fastai_train', *args, '--out', 'killed', **env)
+    assert res.returncode == 0 and re.search(r'it goes on after [2-7] of 8 epochs', res.stdout), (res.stdout, res.stderr)
+    a, b = (pd.read_csv(tmp_path/o/'history.csv').drop(columns='time') for o in ('straight', 'killed'))
+    assert a.equals(b), (a, b)
+    assert pd.read_csv(tmp_path/'straight'/'valid.csv').equals(pd.read_csv(tmp_path/'killed'/'valid.csv'))
+    assert sorted(o.name for o in (tmp_path/'killed').iterdir()) == sorted(o.name for o in (tmp_path/'straight').iterdir())
 
 
 def test_the_main_job(command, tmp_path):
