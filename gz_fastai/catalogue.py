@@ -282,7 +282,7 @@ def folds(self:Catalogue,
     if len(empty := set(range(k))-set(res)): raise BadInput(f'{len(empty)} of {k} folds would have no galaxy; give fewer, or stratify')
     return res
 
-# %% ../nbs/03_catalogue.ipynb #542a4055
+# %% ../nbs/03_catalogue.ipynb #0ce18ad7
 COMPETITION = 'galaxy-zoo-the-galaxy-challenge'
 COMPETITION_FILES = (f'{LABELS}.zip', f'{IMAGES}.zip', 'images_test_rev1.zip', 'central_pixel_benchmark.zip')
 
@@ -291,7 +291,7 @@ def fetch_competition(
 ) -> Path:  # the folder, for `Catalogue`
     "Download the competition's files with kagglehub; raises `BadInput` with what to do where Kaggle does not let them go."
     try: import kagglehub
-    except ImportError: raise BadInput("fetch needs kagglehub; pip install 'gz_fastai[kaggle]'") from None
+    except ImportError: raise BadInput("fetch needs kagglehub; pip install kagglehub") from None
     page,folder = f'https://www.kaggle.com/c/{COMPETITION}',Path(folder)
     todo = (f'make an account, accept the rules on {page}/rules, create a token on https://www.kaggle.com/settings and put it where it says; '
             f'or download {", ".join(COMPETITION_FILES)} from {page}/data into {folder}')

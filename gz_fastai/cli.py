@@ -48,7 +48,7 @@ def read_config(
     given = {k: v for k,v in vars(args).items() if v is not None and k != 'config'}
     return Config.read(args.config, **given) if args.config else Config(**given)
 
-# %% ../nbs/20_cli.ipynb #db2b4571
+# %% ../nbs/20_cli.ipynb #58f2b8f8
 def score_table(
     run, # a `Run`
 ) -> str:
@@ -61,6 +61,12 @@ def score_table(
     shares = ' and '.join(f'{m["accuracy"][k]:.1%} {of}' for k,of in (('accuracy', 'of all'), ('clear_accuracy', 'where volunteers agree')) if m['accuracy'][k] is not None)
     return '\n'.join([f'RMSE on {what} (lower is better)'] + [f'  {n:<14} {v:.4f}{note}' for n,v,note in rows] + [f'leading answers that are right, mean over the questions: {shares}']*bool(shares))
 
+def _archs(pattern):
+    "The names that `--arch` takes"
+    import timm
+    import gz_fastai.models   # registers this package's own
+    return timm.list_models(pattern)
+
 def train_command(
     argv=None, # arguments; default: those of the process
 ):
@@ -68,8 +74,12 @@ def train_command(
     parser = config_parser('gz_fastai_train',
         'Train a network that predicts the vote fractions of Galaxy Zoo from images. Without --data it trains on a synthetic sample.',
         'data valid arch pretrained activation size epochs seed out', 'gz_fastai_train --arch vgg7 --data galaxy-zoo')
+    parser.add_argument('--list-archs', nargs='?', const='*', metavar='PATTERN', help="print the names that --arch takes, for example 'conv*'")
+    args = parser.parse_args(argv)
+    pattern = vars(args).pop('list_archs')
+    if pattern: return print('\n'.join(_archs(pattern)) or f'no arch is called {pattern}')
     try:
-        cfg = read_config(parser.parse_args(argv))
+        cfg = read_config(args)
         warnings.filterwarnings('ignore', category=FutureWarning)   # what libraries tell each other while they are imported
         from gz_fastai.run import train   # heavy
         run = train(cfg)

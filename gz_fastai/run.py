@@ -153,7 +153,7 @@ def _alone(out):
 
 def _where(cfg): return cfg.out or f'runs/{cfg.arch.split("/")[-1].replace(":", "-")}-{time.strftime("%Y%m%d-%H%M%S")}-{secrets.token_hex(2)}'   # two may start in one second
 
-# %% ../nbs/14_run.ipynb #e41c88f6
+# %% ../nbs/14_run.ipynb #2b3efddb
 def train(
     cfg:Config, # what to do
 ) -> Run:
@@ -166,7 +166,7 @@ def train(
     check_folder(out, asked)
     cat = _catalogue(cfg)
     precision,why = auto_precision(device) if cfg.precision == 'auto' else (cfg.precision, 'as asked')
-    print(f'{cat}\nTraining {cfg.arch} at {cfg.size} px for {cfg.epochs} epochs on {device}, into {out}; {precision}, {why}', flush=True)
+    print(f'{cat}\nTraining {cfg.arch} at {cfg.size} px for {cfg.epochs} epoch{"s"*(cfg.epochs > 1)} on {device}, into {out}; {precision}, {why}', flush=True)
     set_seed(cfg.seed, reproducible=True)
     model = galaxy_model(cfg.arch, len(schema), cfg.pretrained, cfg.hidden, cfg.drop)
     check_size(model, cfg.size)                           # before the images are decoded

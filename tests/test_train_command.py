@@ -25,6 +25,12 @@ def test_help_fits_the_screen(command):
     assert 'vgg7' in res.stdout and '_' not in ''.join(re.findall(r'--[\w-]+', res.stdout))
 
 
+def test_archs_are_listed(command):
+    res = command('gz_fastai_train', '--list-archs', 'vgg*')
+    assert res.returncode == 0 and {'vgg7', 'vgg11', 'vgg16'} <= set(res.stdout.split()) and 'resnet50' not in res.stdout
+    assert 'no arch' in command('gz_fastai_train', '--list-archs', 'nothing-like-it').stdout
+
+
 def refused(res, *words):
     "Exit status 2 and one line that has `words`"
     assert res.returncode == 2, (res.returncode, res.stdout, res.stderr)
