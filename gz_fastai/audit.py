@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['PRINT_SIDE', 'PRINT_SHARE', 'image_print', 'near_duplicates', 'audit_folder', 'audit_report']
 
-# %% ../nbs/04_audit.ipynb #58110427
+# %% ../nbs/04_audit.ipynb #173ec63a
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fastcore.basics import patch
 from PIL import Image
 
 from .schema import *
