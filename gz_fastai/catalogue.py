@@ -152,7 +152,7 @@ def hash01(
 
 HELD_OUT = .1 # the share of galaxies that validate where no list is given
 
-# %% ../nbs/03_catalogue.ipynb #50ec62dd
+# %% ../nbs/03_catalogue.ipynb #be3c91d5
 LABELS,IMAGES = 'training_solutions_rev1','images_training_rev1' # Kaggle's names, for a CSV or a folder, and for the zips
 
 def label_source(
@@ -162,7 +162,7 @@ def label_source(
 ) -> Path:
     "The label file of a folder: the one that is named, Kaggle's, or the only CSV with the columns of the schema."
     path = Path(path)
-    if not path.is_dir(): raise BadInput(f'{path}: no such folder; unzip the competition files into it')
+    if not path.is_dir(): raise BadInput(f'{path}: no such folder; gz_fastai_data fetch makes one with the files of the competition')
     for o in [path/labels, Path(labels)] if labels else [path/f'{LABELS}.csv', path/f'{LABELS}.zip']:
         if o.exists(): return o
     there = sorted(o for o in path.glob('*.csv') if o.name != TRUTH_FILE)

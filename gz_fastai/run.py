@@ -130,7 +130,7 @@ def _score(cat, pred, seconds):
     if cat.truth is not None: res['noise_floor'] = galaxy_rmse(cat.truth[cat.valid], targ)
     return res
 
-# %% ../nbs/14_run.ipynb #35f1d14b
+# %% ../nbs/14_run.ipynb #6f909f33
 def _catalogue(cfg):
     "The galaxies that `cfg` names"
     if cfg.data is not None: return Catalogue(cfg.data, valid=cfg.valid, schema=read_schema(cfg.schema), labels=cfg.labels, images=cfg.images)
@@ -144,16 +144,36 @@ def _device(name):
     try: return torch.empty(0, device=default_device() if name == 'auto' else name).device
     except (RuntimeError, AssertionError) as e: raise BadInput(f'device {name}: not to be had here ({str(e).splitlines()[0]})') from None
 
+@contextlib.contextmanager
 def _alone(out):
-    "A lock on the folder `out`, which ends with the process"
-    lock = FileLock(out/LOCK)
-    try: lock.acquire(timeout=0)
+    "Nobody else trains in the folder `out` during the block; the lock ends with it or with the process"
+    try: lock = FileLock(out/LOCK).acquire(timeout=0)
     except Timeout: raise BadInput(f'{out}: another process is training in it; give another --out') from None
-    return lock
+    with lock: yield
+    (out/LOCK).unlink(missing_ok=True)
 
 def _where(cfg): return cfg.out or f'runs/{cfg.arch.split("/")[-1].replace(":", "-")}-{time.strftime("%Y%m%d-%H%M%S")}-{secrets.token_hex(2)}'   # two may start in one second
 
-# %% ../nbs/14_run.ipynb #2b3efddb
+# %% ../nbs/14_run.ipynb #1ee9e8d1
+def _fit(cfg, out, cat, learn, config):
+    "Train `learn`, from where an earlier process stopped, and write the files of the run"
+    _write_json(out/'config.json', config)
+    start,keep = time.time(),Checkpoint(out)
+    cbs = [keep, *_callbacks(cfg)]
+    if done := keep.resume(learn): print(f'{out} holds an unfinished run with the same settings; it goes on after {done} of {cfg.epochs} epochs', flush=True)
+    with contextlib.nullcontext() if sys.stdout.isatty() or IN_NOTEBOOK else _epoch_lines(learn): learn.fit_one_cycle(cfg.epochs, cfg.lr, cbs=cbs)
+    early = any(isinstance(c, EarlyStoppingCallback) and c.wait >= c.patience for c in cbs)
+    if len(keep.rows) < cfg.epochs and not early: raise FloatingPointError(f'{out}: the training diverged; try a lower lr than {cfg.lr}, or precision fp32')
+    with learn.no_bar(): pred = learn.get_preds()[0].numpy()
+    metrics = _score(cat, pred, time.time()-start)
+    write_fractions(out/'valid.csv', cat.ids[cat.valid], pred, cat.schema)
+    write_model(out, learn.model, dict(arch=cfg.arch, hidden=cfg.hidden, drop=cfg.drop, activation=cfg.activation, schema=cat.schema.to_dict(),
+        size=cfg.size, crop=cfg.crop, stats=learn.dls.stats, versions=config['versions'], scores=dict(rmse=metrics['rmse'], galaxies=metrics['galaxies']),
+        trained_on=dict(data=str(cat.path), galaxies=len(cat.train), synthetic=metrics['synthetic'])))
+    _write_json(out/'metrics.json', metrics)              # last: its presence says that the run is finished
+    keep.file.unlink(missing_ok=True)
+
+# %% ../nbs/14_run.ipynb #aad0df7e
 def train(
     cfg:Config, # what to do
 ) -> Run:
@@ -178,24 +198,7 @@ def train(
         **{k: getattr(cfg, k) for k in 'rotate p_rotate flip zoom p_zoom shift p_shift jitter p_jitter'.split()}))
     learn = galaxy_learner(dls, model, cfg.activation, cfg.loss, precision, lr=cfg.lr, wd=cfg.wd, path=out)
     out.mkdir(parents=True, exist_ok=True)
-    lock = _alone(out)
-    _write_json(out/'config.json', dict(asked=asked, chosen=dict(device=str(device), precision=precision), versions=_versions()))
-    start,keep = time.time(),Checkpoint(out)
-    cbs = [keep, *_callbacks(cfg)]
-    if done := keep.resume(learn): print(f'{out} holds an unfinished run with the same settings; it goes on after {done} of {cfg.epochs} epochs', flush=True)
-    with contextlib.nullcontext() if sys.stdout.isatty() or IN_NOTEBOOK else _epoch_lines(learn): learn.fit_one_cycle(cfg.epochs, cfg.lr, cbs=cbs)
-    early = any(isinstance(c, EarlyStoppingCallback) and c.wait >= c.patience for c in cbs)
-    if len(keep.rows) < cfg.epochs and not early: raise FloatingPointError(f'{out}: the training diverged; try a lower lr than {cfg.lr}, or precision fp32')
-    with learn.no_bar(): pred = learn.get_preds()[0].numpy()
-    metrics = _score(cat, pred, time.time()-start)
-    write_fractions(out/'valid.csv', cat.ids[cat.valid], pred, cat.schema)
-    write_model(out, learn.model, dict(arch=cfg.arch, hidden=cfg.hidden, drop=cfg.drop, activation=cfg.activation, schema=cat.schema.to_dict(),
-        size=cfg.size, crop=cfg.crop, stats=dls.stats, versions=_versions(), scores=dict(rmse=metrics['rmse'], galaxies=metrics['galaxies']),
-        trained_on=dict(data=str(cat.path), galaxies=len(cat.train), synthetic=metrics['synthetic'])))
-    _write_json(out/'metrics.json', metrics)              # last: its presence says that the run is finished
-    keep.file.unlink(missing_ok=True)
-    lock.release()
-    (out/LOCK).unlink(missing_ok=True)
+    with _alone(out): _fit(cfg, out, cat, learn, dict(asked=asked, chosen=dict(device=str(device), precision=precision), versions=_versions()))
     del learn,dls,model,store
     gc.collect()
     if device.type != 'cpu': getattr(torch, device.type).empty_cache()
