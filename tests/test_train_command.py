@@ -51,10 +51,15 @@ def refused(res, *words):
     (['--config', 'none.toml'], ['none.toml: No such file']),
     (['--valid', 'ids.csv'], ['give --data']),
     (['--pretrained'], ['no pretrained weights for vgg7']),
-    (['--arch', 'vit_tiny_patch16_224'], ['takes no images of 64 px', '--size 224']),
+    (['--arch', 'vgg11', '--size', '16'], ['takes no images of 16 px', '--size 224']),
+    (['--finetune', 'lora'], ['needs pretrained weights']),
+    (['--finetune', 'tail'], ['there are all, head, lora, gradual']),
+    (['--weights', 'none.pth'], ['none.pth: no such file of weights']),
+    (['--epochs', '3', '--minutes', '3'], ['give one of them']),
+    (['--lr', 'fast'], ["invalid rate value: 'fast'"]),
 ])
 def test_bad_arguments(command, galaxies, args, words):
-    if '--data' not in args and args[0] in ('--pretrained', '--arch'): args = [*args, '--data', galaxies, '--out', 'run']
+    if '--data' not in args and args[0] in ('--pretrained', '--arch', '--weights'): args = [*args, '--data', galaxies, '--out', 'run']
     refused(command('gz_fastai_train', *args), *words)
 
 

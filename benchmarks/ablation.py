@@ -1,0 +1,81 @@
+"""What each piece of the default recipe is worth: one training per arm, one row per training in a CSV.
+
+    python benchmarks/ablation.py --data galaxy-zoo [--without validation_ids.csv] [--only NAME ...] [--seeds 0 1] --out ablation.csv
+
+Every arm changes one thing of the first. All are trained and scored on a fixed split of the training galaxies (a tenth, by
+the hash of their IDs); the galaxies of `--without` take no part, so that they stay unseen by the choices made here. The same
+command goes on where it stopped: finished arms are skipped, and the one that was cut off takes up its last whole epoch.
+"""
+import argparse, shutil, time
+from pathlib import Path
+
+import pandas as pd
+from timm.models import build_model_with_cfg, register_model
+
+from gz_fastai.catalogue import *
+from gz_fastai.config import *
+from gz_fastai.models import *
+from gz_fastai.run import *
+
+EPOCHS = 8
+
+
+@register_model
+def vgg7_narrow(pretrained=False, **kwargs): return build_model_with_cfg(VGG7, 'vgg7', pretrained, width=.75, **kwargs)
+
+
+@register_model
+def vgg7_wide(pretrained=False, **kwargs): return build_model_with_cfg(VGG7, 'vgg7', pretrained, width=1.5, **kwargs)
+
+
+ARMS = {'default': {}, 'softmax, mse': dict(loss='mse')} | {f'{a}, {l}': dict(activation=a, loss=l) for a in ('sigmoid', 'divisive') for l in ('rmse', 'mse')} | {
+    'adam': dict(opt='adam'),
+    'adam, batches of 64': dict(opt='adam', bs=64, lr=2e-3),
+    'batches of 64': dict(bs=64, lr=4e-3),
+    'average of the weights, 0.99': dict(ema=.99),
+    'average of the weights, 0.95': dict(ema=.95),
+    'no augmentation': dict(p_rotate=0., flip=0., p_zoom=0.),
+    'flips only': dict(p_rotate=0., p_zoom=0.),
+    'no zoom': dict(p_zoom=0.),
+    'zoom 1.3': dict(zoom=1.3),
+    'shift 0.05': dict(shift=.05),
+    'jitter 0.1': dict(jitter=.1),
+    'crop 180': dict(crop=180),
+    'crop 256': dict(crop=256),
+    'narrow': dict(arch='vgg7_narrow'),
+    'wide': dict(arch='vgg7_wide'),
+    '96 px': dict(size=96),
+    'no dropout in the head': dict(drop=0.),
+    'weight decay 0.2': dict(wd=.2),
+    'fp32': dict(precision='fp32'),
+}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--data', required=True, help='folder with images and labels')
+    p.add_argument('--without', help='CSV of GalaxyIDs that take no part')
+    p.add_argument('--only', nargs='*', choices=list(ARMS), default=list(ARMS), metavar='NAME', help=', '.join(ARMS))
+    p.add_argument('--seeds', nargs='*', type=int, default=[0])
+    p.add_argument('--out', default='ablation.csv', help='CSV to append to; the runs lie beside it')
+    args = p.parse_args()
+    out = Path(args.out)
+    done = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=['arm', 'seed'])
+    labels = out.with_suffix('.labels.csv')
+    table = pd.read_csv(label_source(args.data))
+    if args.without: table = table[~table.iloc[:, 0].isin(pd.read_csv(args.without).iloc[:, 0])]
+    with whole_file(labels) as tmp: table.to_csv(tmp, index=False)
+    for seed in args.seeds:
+        for arm in args.only:
+            if ((done.arm == arm) & (done.seed == seed)).any(): continue
+            folder,begun = out.with_suffix('')/f'{arm.replace(" ", "-").replace(",", "")}-{seed}',time.time()
+            if not (folder/'metrics.json').exists(): train(Config(**dict(data=args.data, labels=labels.resolve(), epochs=EPOCHS, seed=seed, out=folder) | ARMS[arm]))
+            run = Run(folder)
+            row = dict(arm=arm, seed=seed, rmse=round(run.metrics['rmse'], 5), train_loss=round(run.history.train_loss.iloc[-1], 5), accuracy=round(run.metrics['accuracy']['accuracy'], 4), seconds=round(run.metrics['seconds']))
+            done = pd.concat([done, pd.DataFrame([row])])
+            with whole_file(out) as tmp: done.to_csv(tmp, index=False)
+            print(row, flush=True)
+    print(done.to_string(index=False))
+
+
+if __name__ == '__main__': main()
