@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py --data galaxy-zoo [--without validation_ids.csv] [--only NAME ...] [--seeds 0 1] --out ablation.csv
 
-Every arm changes one thing of the first. All are trained and scored on a fixed split of the training galaxies (a tenth, by
+Every arm changes one thing, or two, of the first, the reference. All are trained and scored on a fixed split of the training galaxies (a tenth, by
 the hash of their IDs); the galaxies of `--without` take no part, so that they stay unseen by the choices made here. The same
 command goes on where it stopped: finished arms are skipped, and the one that was cut off takes up its last whole epoch.
 """
@@ -18,6 +18,7 @@ from gz_fastai.models import *
 from gz_fastai.run import *
 
 EPOCHS = 8
+BASE = dict(arch='vgg7', size=64, crop=216, bs=128, opt='muon', lr=6e-3, wd=.05, drop=.25, zoom=1.1, activation='softmax', loss='rmse')   # the reference, whatever the defaults are today
 
 
 @register_model
@@ -28,8 +29,8 @@ def vgg7_narrow(pretrained=False, **kwargs): return build_model_with_cfg(VGG7, '
 def vgg7_wide(pretrained=False, **kwargs): return build_model_with_cfg(VGG7, 'vgg7', pretrained, width=1.5, **kwargs)
 
 
-ARMS = {'default': {}, 'softmax, mse': dict(loss='mse')} | {f'{a}, {l}': dict(activation=a, loss=l) for a in ('sigmoid', 'divisive') for l in ('rmse', 'mse')} | {
-    'adam': dict(opt='adam'),
+ARMS = {'reference': {}, 'softmax, mse': dict(loss='mse')} | {f'{a}, {l}': dict(activation=a, loss=l) for a in ('sigmoid', 'divisive') for l in ('rmse', 'mse')} | {
+    'adam': dict(opt='adam', lr=3e-3),
     'adam, batches of 64': dict(opt='adam', bs=64, lr=2e-3),
     'batches of 64': dict(bs=64, lr=4e-3),
     'average of the weights, 0.99': dict(ema=.99),
@@ -41,13 +42,16 @@ ARMS = {'default': {}, 'softmax, mse': dict(loss='mse')} | {f'{a}, {l}': dict(ac
     'shift 0.05': dict(shift=.05),
     'jitter 0.1': dict(jitter=.1),
     'crop 180': dict(crop=180),
-    'crop 256': dict(crop=256),
+    'crop 160': dict(crop=160),
+    'crop 180, dropout 0.1': dict(crop=180, drop=.1),
+    'crop 160, no dropout': dict(crop=160, drop=0.),
     'narrow': dict(arch='vgg7_narrow'),
     'wide': dict(arch='vgg7_wide'),
     '96 px': dict(size=96),
     'no dropout in the head': dict(drop=0.),
     'weight decay 0.2': dict(wd=.2),
     'fp32': dict(precision='fp32'),
+    'compiled': dict(compile=True),
 }
 
 
@@ -57,6 +61,7 @@ def main():
     p.add_argument('--without', help='CSV of GalaxyIDs that take no part')
     p.add_argument('--only', nargs='*', choices=list(ARMS), default=list(ARMS), metavar='NAME', help=', '.join(ARMS))
     p.add_argument('--seeds', nargs='*', type=int, default=[0])
+    p.add_argument('--epochs', type=int, default=EPOCHS)
     p.add_argument('--out', default='ablation.csv', help='CSV to append to; the runs lie beside it')
     args = p.parse_args()
     out = Path(args.out)
@@ -69,7 +74,7 @@ def main():
         for arm in args.only:
             if ((done.arm == arm) & (done.seed == seed)).any(): continue
             folder,begun = out.with_suffix('')/f'{arm.replace(" ", "-").replace(",", "")}-{seed}',time.time()
-            if not (folder/'metrics.json').exists(): train(Config(**dict(data=args.data, labels=labels.resolve(), epochs=EPOCHS, seed=seed, out=folder) | ARMS[arm]))
+            if not (folder/'metrics.json').exists(): train(Config(**dict(data=args.data, labels=labels.resolve(), epochs=args.epochs, seed=seed, out=folder) | BASE | ARMS[arm]))
             run = Run(folder)
             row = dict(arm=arm, seed=seed, rmse=round(run.metrics['rmse'], 5), train_loss=round(run.history.train_loss.iloc[-1], 5), accuracy=round(run.metrics['accuracy']['accuracy'], 4), seconds=round(run.metrics['seconds']))
             done = pd.concat([done, pd.DataFrame([row])])

@@ -26,7 +26,7 @@ from gz_fastai.learner import auto_precision
 from gz_fastai.metrics import *
 from gz_fastai.run import *
 
-CROP, SIZE, BS, STATS, LR = 216, 64, 64, ([.05]*3, [.1]*3), 2e-3
+CROP, SIZE, BS, STATS, LR = 180, 64, 64, ([.05]*3, [.1]*3), 2e-3
 
 
 def score(predict, batches):

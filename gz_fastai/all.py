@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/24_all.ipynb #76c97ed6
+# %% ../nbs/24_all.ipynb #fd94add6
 from fastai.vision.all import *
 
 from .schema import *
@@ -26,5 +26,6 @@ from .config import *
 from .learner import *
 from .checkpoint import *
 from .run import *
+from .inference import *
 
 __all__ = [o for o in globals() if not o.startswith('_')]

@@ -21,7 +21,7 @@ _LIMITS = dict(size=(16, 4096), crop=(16, 10**5), drop=(0, .99), rotate=(0, 180)
 
 _NAMES = dict(unreadable=('fatal', 'skip'), finetune=('all', 'head', 'lora', 'gradual'), opt=('auto', 'muon', 'adam'), precision=('auto', 'fp32', 'bf16', 'fp16'))
 
-# %% ../nbs/14_config.ipynb #a5c81ef4
+# %% ../nbs/14_config.ipynb #f81d52e8
 @dataclass
 class Config:
     "A training, in full."
@@ -39,9 +39,9 @@ class Config:
     activation:str='softmax' # outputs to fractions: softmax or divisive (along the tree), or sigmoid
     loss:str='rmse'          # what is minimised: rmse or mse
     hidden:tuple=(256,)      # widths of the hidden layers of the fully connected head
-    drop:float=.25           # dropout in the head
+    drop:float=.1            # dropout in the head
     size:int=None            # side of the network's input, in pixels; default: 64, or what a pretrained or fixed network needs
-    crop:int=216             # side of the central square of the original that it shows, in pixels
+    crop:int=180             # side of the central square of the original that it shows, in pixels
     rotate:float=180.        # rotate by up to this many degrees either way
     p_rotate:float=1.        # probability of the rotation
     flip:float=.5            # probability of a flip or quarter turn

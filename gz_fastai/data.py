@@ -68,15 +68,15 @@ def pixel_stats(
     mean = p@v
     return mean.tolist(),np.sqrt(p@v**2-mean**2).clip(1e-3).tolist()
 
-# %% ../nbs/07_data.ipynb #cbaa6569
+# %% ../nbs/07_data.ipynb #91460394
 class GalaxyDataLoaders(DataLoaders):
     "`DataLoaders` of galaxies and their vote fractions."
     @classmethod
     def from_catalogue(cls,
         cat:Catalogue,  # the galaxies
         size:int=64,    # side of the network's input, pixels
-        crop:int=216,   # side of the central square of the original image that it shows, pixels
-        bs:int=64,      # batch size
+        crop:int=180,   # side of the central square of the original image that it shows, pixels
+        bs:int=128,     # batch size
         batch_tfms=None, # list of batch transforms, within a `CentralView`; default: `galaxy_transforms(size)`
         stats=None,     # (mean, std) to normalise with; default: those of the training galaxies
         store:Store=None, # the pixels; default: `Store.open` for this crop and size

@@ -79,12 +79,12 @@ def vgg7(pretrained=False, **kwargs):
     "The seven-block VGG of this package; there are no pretrained weights for it."
     return build_model_with_cfg(VGG7, 'vgg7', pretrained, feature_cfg=dict(flatten_sequential=True), **kwargs)
 
-# %% ../nbs/10_models.ipynb #f2e4a9e4
+# %% ../nbs/10_models.ipynb #80dafdbb
 def galaxy_head(
     n_in:int,         # features of the backbone
     n_out:int,        # raw outputs, one per column
     hidden=(256,),    # width of each hidden layer
-    drop:float=.25,   # dropout before each layer
+    drop:float=.1,    # dropout before each layer
 ) -> nn.Sequential:
     "Fully connected layers from features to raw outputs."
     sizes = [n_in, *hidden]
@@ -100,7 +100,7 @@ def check_arch(
     near = difflib.get_close_matches(arch, timm.list_models(), 4, .5)
     raise BadInput(f'no arch {arch!r}; ' + (f'did you mean {", ".join(near)}?' if near else "timm.list_models('vgg*') lists names"))
 
-# %% ../nbs/10_models.ipynb #092361bd
+# %% ../nbs/10_models.ipynb #2f118cc1
 def _offline():
     "Whether Hugging Face's hub is out of reach; its library would try for a minute, and is told not to"
     c = huggingface_hub.constants
@@ -111,7 +111,7 @@ def _offline():
 
 def _no_weights(arch, problem):
     "The error for pretrained weights that could not be had, with what to do about it"
-    hub = arch.removeprefix('hf-hub:') if ':' in arch else timm.get_pretrained_cfg(arch).hf_hub_id
+    hub = arch.removeprefix('hf-hub:') if ':' in arch else getattr(timm.get_pretrained_cfg(arch), 'hf_hub_id', None)
     if not hub: return BadInput(f'no pretrained weights for {arch}: there are none')
     if hub.startswith('local-dir:'): return BadInput(f'no pretrained weights for {arch}: {problem}')
     return BadInput(f'no pretrained weights for {arch}: {problem}. Where there is a network, download config.json and model.safetensors from https://huggingface.co/{hub}; '
@@ -131,7 +131,7 @@ def arch_source(
 
 def _body(arch, pretrained, weights, size, **kwargs):
     "A timm backbone without a classifier"
-    if size and timm.get_pretrained_cfg(arch_source(arch)[0]).fixed_input_size: kwargs['img_size'] = size
+    if size and getattr(timm.get_pretrained_cfg(arch_source(arch)[0]), 'fixed_input_size', False): kwargs['img_size'] = size   # a model that a user registered need not have one
     if weights: kwargs['pretrained_cfg_overlay'] = dict(file=str(weights))
     return timm.create_model(arch, pretrained=pretrained or bool(weights), num_classes=0, **kwargs)
 
@@ -143,13 +143,13 @@ def _check_loaded(body, arch, weights, state, **kwargs):
     left = [n for (n,a),b in zip(body.named_parameters(), fresh.parameters()) if a.ndim > 1 and torch.equal(a, b)]
     if left: raise BadInput(f'{weights or arch}: does not fit {arch} (it lacks {len(left)} of its weights, {left[0]} among them)')
 
-# %% ../nbs/10_models.ipynb #f99f19a2
+# %% ../nbs/10_models.ipynb #4d279611
 def galaxy_model(
     arch:str,        # any timm name; `vgg7` is one
     n_out:int,       # raw outputs, one per column of the schema
     pretrained:bool=False, # start from timm's pretrained weights
     hidden=(256,),   # width of each hidden layer of the head
-    drop:float=.25,  # dropout in the head
+    drop:float=.1,   # dropout in the head
     weights=None,    # file of pretrained weights for the backbone (.safetensors or .pth), instead of a download
     size:int=None,   # side of the input, pixels, for backbones that need to know it
     **kwargs         # passed to `timm.create_model`

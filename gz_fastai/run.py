@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOCK', 'write_model', 'read_model', 'Run', 'check_folder', 'train']
 
-# %% ../nbs/17_run.ipynb #f8401045
+# %% ../nbs/17_run.ipynb #c6748c8e
 import contextlib, gc, json, platform, secrets, sys, time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from fastai.callback.tracker import EarlyStoppingCallback, TerminateOnNaNCallback
 from fastai.callback.training import GradientAccumulation, GradientClip
-from fastai.torch_core import default_device, set_seed
+from fastai.torch_core import set_seed
 from fastcore.imports import IN_NOTEBOOK
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
@@ -134,7 +134,7 @@ def _score(cat, pred, seconds):
     if cat.truth is not None: res['noise_floor'] = galaxy_rmse(cat.truth[cat.valid], targ)
     return res
 
-# %% ../nbs/17_run.ipynb #7211af8f
+# %% ../nbs/17_run.ipynb #68144420
 def _catalogue(cfg):
     "The galaxies that `cfg` names"
     if cfg.data is not None: return Catalogue(cfg.data, valid=cfg.valid, schema=read_schema(cfg.schema), labels=cfg.labels, images=cfg.images)
@@ -142,11 +142,6 @@ def _catalogue(cfg):
         if getattr(cfg, k) != getattr(Config, k): raise BadInput(f'{k} goes with a data folder of your own; give --data')
     print('No data given, so this uses the synthetic sample. Its galaxies are drawn: a score on them says nothing about real ones.')
     return Catalogue.sample()
-
-def _device(name):
-    "The device of that name"
-    try: return torch.empty(0, device=default_device() if name == 'auto' else name).device
-    except (RuntimeError, AssertionError) as e: raise BadInput(f'device {name}: not to be had here ({str(e).splitlines()[0]})') from None
 
 @contextlib.contextmanager
 def _alone(out):
@@ -158,7 +153,7 @@ def _alone(out):
 
 def _where(cfg): return cfg.out or f'runs/{cfg.arch.rstrip("/").split("/")[-1].replace(":", "-")}-{time.strftime("%Y%m%d-%H%M%S")}-{secrets.token_hex(2)}'   # two may start in one second
 
-# %% ../nbs/17_run.ipynb #a5520d98
+# %% ../nbs/17_run.ipynb #f2e662e4
 def _fit(cfg, out, cat, learn, config):
     "Train `learn`, from where an earlier process stopped, and write the files of the run"
     _write_json(out/'config.json', config)
@@ -176,7 +171,8 @@ def _fit(cfg, out, cat, learn, config):
     arch,args = arch_source(cfg.arch)
     write_model(out, learn.model, dict(arch=arch, args=args, hidden=cfg.hidden, drop=cfg.drop, activation=cfg.activation, schema=cat.schema.to_dict(),
         size=cfg.size, crop=cfg.crop, stats=learn.dls.stats, versions=config['versions'], scores=dict(rmse=metrics['rmse'], galaxies=metrics['galaxies']),
-        trained_on=dict(data=str(cat.path), galaxies=len(cat.train), synthetic=metrics['synthetic'])))
+        trained_on=dict(data=str(cat.path), galaxies=len(cat.train), synthetic=metrics['synthetic'], mean=cat.labels[cat.train].mean(0, dtype=float).tolist())))
+    with whole_file(out/'trained_on.csv') as tmp: pd.DataFrame({cat.schema.id_column: cat.ids[cat.train]}).to_csv(tmp, index=False)
     _write_json(out/'metrics.json', metrics)              # last: its presence says that the run is finished
     keep.file.unlink(missing_ok=True)
 
@@ -209,7 +205,7 @@ def _probe(cfg, make, begun):
         said.append(f'epochs {cfg.epochs}: an epoch takes about {each:.1f} s, and {max(left, 0)/60:.1f} of {cfg.minutes:g} minutes are left' + '; one is the least'*(left < each))
     return cfg,said
 
-# %% ../nbs/17_run.ipynb #c823ac70
+# %% ../nbs/17_run.ipynb #077c1535
 def _learner(cfg, cat, store, device, path):
     "The learner that `cfg` describes; the same one each time"
     set_seed(cfg.seed, reproducible=True)
@@ -227,7 +223,7 @@ def train(
     begun,schema = time.time(),read_schema(cfg.schema)
     galaxy_loss(cfg.loss, schema, cfg.activation)         # an unknown one is an error now
     check_arch(cfg.arch)
-    out,device = Path(_where(cfg)),_device(cfg.device)
+    out,device = Path(_where(cfg)),find_device(cfg.device)
     asked = {k: v for k,v in json.loads(json.dumps(asdict(cfg))).items() if k != 'out'}
     check_folder(out, asked)
     cat = _catalogue(cfg)

@@ -1,0 +1,70 @@
+"gz_fastai_predict and gz_fastai_baseline as they are installed."
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gz_fastai.schema import GZ2
+
+LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
+
+
+@pytest.fixture
+def runs(command, galaxies, tmp_path):
+    "Two runs, of different networks and sizes, in the folder where commands run"
+    for arch, size in (('vgg7', 48), ('resnet10t', 32)):
+        res = command('gz_fastai_train', '--data', galaxies, '--arch', arch, '--size', size, '--epochs', 1, '--out', arch)
+        assert res.returncode == 0, res.stderr
+    return ['vgg7', 'resnet10t']
+
+
+def test_from_runs_to_a_submission(command, galaxies, runs, tmp_path):
+    header = (galaxies/LABELS).read_text().splitlines()[0]
+    ids = pd.read_csv(galaxies/LABELS).GalaxyID.tolist()
+    (tmp_path/'sample.csv').write_text('GalaxyID\n'+'\n'.join(map(str, ids[::-1]))+'\n')
+    res = command('gz_fastai_predict', *runs, '--images', galaxies/IMAGES, '--views', 8, '--like', 'sample.csv', '--out', 'both.csv', '--precision', 'fp32')
+    assert res.returncode == 0, res.stderr
+    assert '80 galaxies, 2 runs, 8 views' in res.stdout and 'were trained on' in res.stdout
+    assert (tmp_path/'both.csv').read_text().splitlines()[0] == header
+    both = pd.read_csv(tmp_path/'both.csv')
+    assert both.GalaxyID.tolist() == ids[::-1] and len(GZ2.audit(both, tol=1e-4)) == 0
+    # one view of one run: what the training wrote for its validation galaxies
+    res = command('gz_fastai_predict', 'vgg7', '--images', galaxies/IMAGES, '--out', 'one.csv')
+    one, valid = [pd.read_csv(tmp_path/o).set_index('GalaxyID') for o in ('one.csv', 'vgg7/valid.csv')]
+    np.testing.assert_allclose(one.loc[valid.index], valid, atol=1e-5)
+    assert pd.read_csv(tmp_path/'one.csv.trained_on').GalaxyID.tolist() == sorted(set(ids)-set(valid.index))
+    # what is there is left alone; what is wrong is one line
+    for args, word in [(['--out', 'one.csv'], 'is there already'), (['--out', 'x.csv', '--views', 7], 'there are 1, 8, 16, 60'), (['--out', 'x.txt'], '.csv or .parquet'),
+                       (['--out', 'x.csv', '--device', 'tpu9'], 'not to be had here')]:
+        res = command('gz_fastai_predict', 'vgg7', '--images', galaxies/IMAGES, *args)
+        assert res.returncode == 2 and word in res.stderr and len(res.stderr.splitlines()) == 1, res.stderr
+
+
+def test_unreadable_image(command, damaged, runs, tmp_path):
+    broken = sorted((damaged/IMAGES).iterdir())[2]
+    broken.write_bytes(broken.read_bytes()[:500])
+    args = ['vgg7', '--images', damaged/IMAGES]
+    res = command('gz_fastai_predict', *args, '--out', 'filled.csv')
+    assert res.returncode == 0 and '1 unreadable images got the mean label' in res.stdout and broken.name in res.stdout
+    labels = pd.read_csv(damaged/LABELS).set_index('GalaxyID')
+    trained = json.loads((tmp_path/'vgg7'/'model.json').read_text())['trained_on']
+    filled = pd.read_csv(tmp_path/'filled.csv').set_index('GalaxyID')
+    np.testing.assert_allclose(filled.loc[int(broken.stem)], trained['mean'], atol=1e-6)
+    valid = pd.read_csv(tmp_path/'vgg7'/'valid.csv').GalaxyID
+    np.testing.assert_allclose(trained['mean'], labels.drop(valid).mean(), atol=1e-6)
+    res = command('gz_fastai_predict', *args, '--out', 'strict.csv', '--strict')
+    assert res.returncode == 2 and broken.name in res.stderr and not (tmp_path/'strict.csv').exists()
+
+
+def test_baselines(command, galaxies, tmp_path):
+    res = command('gz_fastai_baseline', '--data', galaxies, '--out', 'baselines', '--images', galaxies/IMAGES)
+    assert res.returncode == 0, res.stderr
+    files = {o.stem: pd.read_csv(o) for o in (tmp_path/'baselines').iterdir()}
+    assert set(files) == {'all-zeros', 'all-ones', 'mean-label', 'central-pixel-k-means', 'central-pixel-Kaggle'}
+    assert all(o.columns.tolist() == ['GalaxyID', *GZ2.columns] and len(o) == 80 for o in files.values())
+    assert files['all-ones'].drop(columns='GalaxyID').to_numpy().min() == 1
+    assert 1 < len(files['central-pixel-Kaggle'].drop(columns='GalaxyID').round(6).drop_duplicates()) < 20
+    res = command('gz_fastai_baseline', '--data', galaxies, '--out', 'baselines')
+    assert res.returncode == 2 and 'is not empty' in res.stderr
