@@ -96,7 +96,7 @@ def main():
         learn = learners[k]
         learn.opt = None
         begun = time.perf_counter()
-        learn.fit_one_cycle(2)
+        with learn.no_bar(): learn.fit_one_cycle(2)
         took = (time.perf_counter()-begun)/2
         seen = len(dls.train)*args.bs + len(dls.valid_ds)/3
         print(f'{k:<38}{len(dls.train)*args.bs/took:>9,.0f}{seen*work[k]/took/top:>9.0%}   {took:.1f} s an epoch, its validation included')

@@ -37,7 +37,7 @@ def view_matrices(
     mats = [[[m*math.cos(a)/z, -math.sin(a)/z, 0.], [m*math.sin(a)/z, math.cos(a)/z, 0.]] for m in mirrors for z in sorted(zooms, key=lambda z: abs(math.log(z))) for a in turns]
     return torch.tensor(mats)
 
-# %% ../nbs/18_inference.ipynb #6ee7cfe7
+# %% ../nbs/18_inference.ipynb #0771c12a
 class Predictor:
     "A run's network, ready to turn stored pixels into vote fractions."
     def __init__(self,
@@ -48,7 +48,7 @@ class Predictor:
     ):
         self.path = Path(getattr(run, 'path', run))
         model,loss,self.info = read_model(self.path)
-        self.device = find_device(device)
+        self.device = checked_device(device)
         if precision not in ('auto', *PRECISIONS): raise BadInput(f'no precision {precision!r}; there are auto, {", ".join(PRECISIONS)}')
         self.dtype = PRECISIONS[auto_precision(self.device)[0] if precision == 'auto' else precision]
         self.model = model.to(self.device, memory_format=torch.channels_last)

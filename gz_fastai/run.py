@@ -205,7 +205,7 @@ def _probe(cfg, make, begun):
         said.append(f'epochs {cfg.epochs}: an epoch takes about {each:.1f} s, and {max(left, 0)/60:.1f} of {cfg.minutes:g} minutes are left' + '; one is the least'*(left < each))
     return cfg,said
 
-# %% ../nbs/17_run.ipynb #077c1535
+# %% ../nbs/17_run.ipynb #29859790
 def _learner(cfg, cat, store, device, path):
     "The learner that `cfg` describes; the same one each time"
     set_seed(cfg.seed, reproducible=True)
@@ -223,7 +223,7 @@ def train(
     begun,schema = time.time(),read_schema(cfg.schema)
     galaxy_loss(cfg.loss, schema, cfg.activation)         # an unknown one is an error now
     check_arch(cfg.arch)
-    out,device = Path(_where(cfg)),find_device(cfg.device)
+    out,device = Path(_where(cfg)),checked_device(cfg.device)
     asked = {k: v for k,v in json.loads(json.dumps(asdict(cfg))).items() if k != 'out'}
     check_folder(out, asked)
     cat = _catalogue(cfg)
