@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['FINETUNE', 'add_lora', 'merge_lora', 'count_trained', 'GradualUnfreezing']
 
-# %% ../nbs/11_adapters.ipynb #0cfe3cdc
-import torch
+# %% ../nbs/11_adapters.ipynb #2d29bad0
 from fastai.callback.core import Callback
 from fastai.torch_core import norm_types
 from torch import nn

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/24_all.ipynb #fd94add6
+# %% ../nbs/24_all.ipynb #b32217c9
 from fastai.vision.all import *
 
 from .schema import *
@@ -27,5 +27,8 @@ from .learner import *
 from .checkpoint import *
 from .run import *
 from .inference import *
+from .crossval import *
+from .tune import *
+from .report import *
 
 __all__ = [o for o in globals() if not o.startswith('_')]

@@ -282,6 +282,19 @@ def folds(self:Catalogue,
     if len(empty := set(range(k))-set(res)): raise BadInput(f'{len(empty)} of {k} folds would have no galaxy; give fewer, or stratify')
     return res
 
+# %% ../nbs/03_catalogue.ipynb #fc736613
+@patch
+def fold(self:Catalogue,
+    i:int,   # which fold, from 0
+    k:int=5, # of how many
+) -> Catalogue:
+    "This catalogue with a fold of the training galaxies to validate on, and its own validation galaxies left out."
+    if not 0 <= i < k: raise BadInput(f'no fold {i}; {k} folds are counted from 0 to {k-1}')
+    res,fold = copy.copy(self),self.folds(k)
+    res.left_out,res.is_valid = self.left_out | self.is_valid,fold == i
+    res._check_split(f'fold {i} of {k}')
+    return res
+
 # %% ../nbs/03_catalogue.ipynb #0ce18ad7
 COMPETITION = 'galaxy-zoo-the-galaxy-challenge'
 COMPETITION_FILES = (f'{LABELS}.zip', f'{IMAGES}.zip', 'images_test_rev1.zip', 'central_pixel_benchmark.zip')

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Config']
 
-# %% ../nbs/14_config.ipynb #0b69c0d0
-import difflib, tomllib
+# %% ../nbs/14_config.ipynb #df1acb3d
+import difflib, json, tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -14,14 +14,14 @@ from fastcore.basics import patch
 
 from .schema import *
 
-# %% ../nbs/14_config.ipynb #a36c4fba
+# %% ../nbs/14_config.ipynb #0511a684
 _LIMITS = dict(size=(16, 4096), crop=(16, 10**5), drop=(0, .99), rotate=(0, 180), p_rotate=(0, 1), flip=(0, 1), zoom=(1, 10), p_zoom=(0, 1),
                shift=(0, 1), p_shift=(0, 1), jitter=(0, 10), p_jitter=(0, 1),
-               epochs=(1, 10**5), minutes=(0, 10**5), bs=(2, 10**6), lr=(1e-9, 10), wd=(0, 10), ema=(0, .99999), lora_rank=(1, 1024), clip=(0, 10**6), accumulate=(1, 10**4), patience=(0, 10**5), seed=(0, 2**32-1))
+               epochs=(1, 10**5), minutes=(0, 10**5), bs=(2, 10**6), lr=(1e-9, 10), wd=(0, 10), ema=(0, .99999), lora_rank=(1, 1024), clip=(0, 10**6), accumulate=(1, 10**4), patience=(0, 10**5), fold=(0, 999), folds=(2, 1000), seed=(0, 2**32-1))
 
-_NAMES = dict(unreadable=('fatal', 'skip'), finetune=('all', 'head', 'lora', 'gradual'), opt=('auto', 'muon', 'adam'), precision=('auto', 'fp32', 'bf16', 'fp16'))
+_NAMES = dict(unreadable=('fatal', 'skip'), finetune=('all', 'head', 'lora', 'gradual'), opt=('auto', 'muon', 'adam'), precision=('auto', 'fp32', 'bf16', 'fp16'), log=(None, 'tensorboard', 'wandb'))
 
-# %% ../nbs/14_config.ipynb #f81d52e8
+# %% ../nbs/14_config.ipynb #f3edc388
 @dataclass
 class Config:
     "A training, in full."
@@ -30,10 +30,12 @@ class Config:
     labels:str=None          # label file, where data holds several; CSV or zip
     images:str=None          # folder or zip of images, where data holds several
     unreadable:str='fatal'   # what an unreadable image is: fatal, or something to skip
+    fold:int=None            # validate on this fold of the training galaxies, counted from 0; the validation galaxies take no part
+    folds:int=5              # how many folds there are
     schema:str='gz2'         # the questions: gz2, or a JSON file
     arch:str='vgg7'          # backbone: vgg7, or any timm name (resnet18, resnet50, ...)
     pretrained:bool=False    # start from timm's pretrained weights
-    weights:str=None         # file of pretrained weights for the backbone, instead of a download
+    weights:str=None         # file of the backbone's pretrained weights
     finetune:str='all'       # what is trained of a pretrained network: head, lora, gradual (head first) or all
     lora_rank:int=8          # rank of LoRA's corrections
     activation:str='softmax' # outputs to fractions: softmax or divisive (along the tree), or sigmoid
@@ -64,6 +66,7 @@ class Config:
     precision:str='auto'     # fp32, bf16, fp16, or auto: what the hardware does best
     compile:bool=False       # compile the network with torch.compile
     device:str='auto'        # cpu, cuda, mps, or auto
+    log:str=None             # log the training with tensorboard or wandb as well
     seed:int=0               # of the weights, the order and the augmentation
     out:str=None             # folder to write; default: runs/<arch>-<time>
 
@@ -80,7 +83,7 @@ class Config:
                 raise BadInput('{} must be between {} and {}, not {}'.format(f.name, *_LIMITS[f.name], v))
             setattr(self, f.name, v)
         for k,known in _NAMES.items():
-            if getattr(self, k) not in known: raise BadInput(f'no {k} {getattr(self, k)!r}; there are {", ".join(known)}')
+            if getattr(self, k) not in known: raise BadInput(f'no {k} {getattr(self, k)!r}; there are {", ".join(filter(None, known))}')
         if self.finetune != 'all' and not (self.pretrained or self.weights): raise BadInput(f'finetune {self.finetune} needs pretrained weights: pretrained, or weights FILE')
         if any(type(o) is not int or o < 1 for o in self.hidden): raise BadInput(f'hidden must be a list of widths, whole numbers from 1, not {list(self.hidden)}')
 
@@ -100,3 +103,12 @@ def read(cls:Config,
     cls(**changes)   # a wrong change is not the file's fault
     try: return cls(**given | changes)
     except BadInput as e: raise BadInput(f'{file}: {e}') from None
+
+# %% ../nbs/14_config.ipynb #e3e06b93
+@patch
+def to_toml(self:Config,
+    skip=('out',), # fields to leave out
+) -> str:
+    "The settings that differ from the defaults, for a file that `read` takes."
+    given = {f.name: getattr(self, f.name) for f in fields(self)}
+    return ''.join(f'{k} = {json.dumps(list(v) if isinstance(v, tuple) else v, ensure_ascii=False)}\n' for k,v in given.items() if v != getattr(Config, k) and v is not None and k not in skip)

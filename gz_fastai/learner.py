@@ -55,7 +55,7 @@ class HalfPrecision(MixedPrecision):
         self.autocast,self.learn.scaler,self.scales = (autocast(device, dtype=PRECISIONS[self.amp_mode.value]),
             GradScaler(device, enabled=self.amp_mode is AMPMode.FP16), L())
 
-# %% ../nbs/15_learner.ipynb #3517aea5
+# %% ../nbs/15_learner.ipynb #546892ff
 def _compile(model, dls):
     "Compile `model` in place, or say why not"
     model.compile()
@@ -73,6 +73,7 @@ def galaxy_learner(
     loss:str='rmse',          # a name in `losses.LOSSES`
     opt:str='muon',           # a name in `optimizer.OPTIMIZERS`
     finetune:str='all',       # what is trained: a name in `adapters.FINETUNE`
+    lora_rank:int=8,          # of LoRA's corrections
     precision:str='auto',     # 'fp32', 'bf16', 'fp16', or the device's best
     compile:bool=False,       # with `torch.compile`
     metrics=None,             # default: `GalaxyRMSE` and `QuestionAccuracy`
@@ -88,7 +89,7 @@ def galaxy_learner(
         if name not in known: raise BadInput(f'no {what} {name!r}; there are {", ".join(known)}')
     model = arch
     if not isinstance(arch, nn.Module): check_size(model := galaxy_model(arch, dls.c, size=dls.size, **kwargs), dls.size)
-    if finetune == 'lora': add_lora(model)
+    if finetune == 'lora': add_lora(model, lora_rank)
     own = [ChannelsLast()]
     if precision != 'fp32': own.append(HalfPrecision(precision))
     if finetune == 'gradual': own.append(GradualUnfreezing())

@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'LR', 'orthogonalized', 'muon_step', 'Muon', 'WeightAverage']
 
-# %% ../nbs/12_optimizer.ipynb #a11ef4d2
+# %% ../nbs/12_optimizer.ipynb #4af2c85a
 from functools import partial
 
 import torch
 from fastai.callback.core import Callback
 from fastai.optimizer import *
 from fastai.optimizer import adam_step, average_grad, average_sqr_grad, step_stat, weight_decay
-from fastcore.basics import patch
 from timm.utils import ModelEmaV3
 
 from .schema import *

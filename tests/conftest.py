@@ -1,5 +1,15 @@
-"What several tests need: a small folder of synthetic galaxies, and the installed command."
-import os, shutil, subprocess, sys
+"What several tests need: a small folder of synthetic galaxies, the installed command, and a browser."
+import contextlib
+import functools
+import html
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,3 +48,39 @@ def real_data():
     folder = os.environ.get('GZ_FASTAI_REAL_DATA')
     if not folder: pytest.skip('GZ_FASTAI_REAL_DATA is not set')
     return Path(folder)
+
+
+BROWSER = next(filter(None, map(shutil.which, ['chromium', 'chromium-browser', 'google-chrome'])), None)
+PROBE = '''<iframe src="{page}" width={width} height=800></iframe><script>
+addEventListener("load", () => setTimeout(() => {{ const d = document.querySelector("iframe").contentDocument; document.body.innerHTML = "<pre>" + JSON.stringify({{
+  scroll: d.documentElement.scrollWidth, width: d.documentElement.clientWidth, images: d.images.length, broken: [...d.images].filter(o => !o.naturalWidth).map(o => o.src.slice(0, 99)),
+  figures: d.querySelectorAll("svg").length, text: d.body.innerText}}).replaceAll("<", "&lt;") + "</pre>" }}, {wait}))</script>'''
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+
+@contextlib.contextmanager
+def served(folder):
+    "A server on localhost; its address"
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(_Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try: yield f'http://127.0.0.1:{server.server_port}'
+        finally: server.shutdown()
+
+
+@pytest.fixture
+def visit(tmp_path):
+    "What a browser sees of an HTML file in a window of some width, and what it logged on its console"
+    if not BROWSER: pytest.skip('no Chromium here')
+    def look(page, width=390, query='', root=None, wait=0):
+        root = root or page.parent
+        (root/'probe.html').write_text(PROBE.format(page=f'{page.relative_to(root)}{query}', width=width, wait=wait))
+        with served(root) as url:
+            res = subprocess.run([BROWSER, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+                                  '--enable-logging=stderr', f'--user-data-dir={tmp_path/"profile"}', '--virtual-time-budget=20000', '--dump-dom', f'{url}/probe.html'],
+                                 capture_output=True, text=True, timeout=300)
+        (root/'probe.html').unlink()
+        return json.loads(html.unescape(re.search('<pre>(.*?)</pre>', res.stdout, re.S)[1])), [o for o in res.stderr.splitlines() if 'CONSOLE' in o and 'favicon' not in o]
+    return look

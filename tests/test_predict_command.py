@@ -42,6 +42,20 @@ def test_from_runs_to_a_submission(command, galaxies, runs, tmp_path):
         assert res.returncode == 2 and word in res.stderr and len(res.stderr.splitlines()) == 1, res.stderr
 
 
+@pytest.mark.parametrize('arch', ['vgg7', 'resnet10t'])
+@pytest.mark.parametrize('activation', ['softmax', 'sigmoid', 'divisive'])
+def test_a_new_process_predicts_what_the_learner_did(command, galaxies, tmp_path, arch, activation):
+    "valid.csv is what the live Learner predicted; to 1e-6 in fp32"
+    (tmp_path/'fp32.toml').write_text('precision = "fp32"\nbs = 16\n')
+    res = command('gz_fastai_train', '--config', 'fp32.toml', '--data', galaxies, '--arch', arch, '--activation', activation, '--size', 32, '--epochs', 1, '--out', 'run')
+    assert res.returncode == 0, res.stderr
+    res = command('gz_fastai_predict', 'run', '--images', galaxies/IMAGES, '--like', 'run/valid.csv', '--out', 'again.csv', '--precision', 'fp32')
+    assert res.returncode == 0, res.stderr
+    live, again = [pd.read_csv(tmp_path/o).to_numpy() for o in ('run/valid.csv', 'again.csv')]
+    assert np.ptp(live[:, 1]) > 0
+    np.testing.assert_allclose(again, live, atol=1e-6, rtol=0)
+
+
 def test_unreadable_image(command, damaged, runs, tmp_path):
     broken = sorted((damaged/IMAGES).iterdir())[2]
     broken.write_bytes(broken.read_bytes()[:500])

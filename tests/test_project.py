@@ -52,3 +52,11 @@ def test_ci_runs_the_readme():
     readme = (ROOT/'README.md').read_text(encoding='utf-8')
     assert len(re.findall(r"^pip install -e '.\[dev\]' && .*nbdev_test.*pytest$", readme, re.M)) == 1
     assert 'README.md' in (ROOT/'.ci'/'run').read_text()
+
+
+def test_sidebar_lists_every_notebook():
+    listed = re.findall(r'- ([\w/]+\.ipynb)', (ROOT/'nbs'/'sidebar.yml').read_text())
+    there = [str(o.relative_to(ROOT/'nbs')) for o in (ROOT/'nbs').rglob('*.ipynb') if not any(p.startswith(('_', '.')) for p in o.relative_to(ROOT/'nbs').parts)]
+    assert sorted(listed) == sorted(there)
+    reference = [o for o in listed if o[0].isdigit()]
+    assert reference == sorted(reference)

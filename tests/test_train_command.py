@@ -118,7 +118,7 @@ def test_a_run(command, timm_run, galaxies, tmp_path):
     assert 'RMSE on 10 synthetic validation galaxies' in res.stdout
     assert [n for n in ('resnet18', 'noise floor', 'mean label', 'all zeros', 'all ones') if f'\n  {n} ' not in res.stdout] == []
     assert '\r' not in res.stdout and 'epoch 0' in res.stdout      # plain lines where there is no terminal
-    assert sorted(o.name for o in out.iterdir()) == ['config.json', 'history.csv', 'metrics.json', 'model.json', 'model.safetensors', 'trained_on.csv', 'valid.csv']
+    assert sorted(o.name for o in out.iterdir()) == ['config.json', 'history.csv', 'metrics.json', 'model.json', 'model.safetensors', 'report.html', 'trained_on.csv', 'valid.csv', 'valid_labels.csv']
     config = json.loads((out/'config.json').read_text())
     assert config['asked'] | dict(arch='resnet18', bs=16, hidden=[32], size=32, activation='sigmoid', seed=0) == config['asked']
     assert pd.read_csv(out/'valid.csv').columns.tolist() == ['GalaxyID', *GZ2.columns]

@@ -1,0 +1,89 @@
+"gz_fastai_tune as it is installed: a study that is killed, shared, refused and used."
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+ARGS = ['--size', '32', '--epochs', '1', '--trial-epochs', '3', '--seeds', '1', '--space', 'bs=[16]', '--space', 'lr={low=1e-4, high=2e-2, log=true}', '--out', 'study']
+
+
+@pytest.fixture
+def small(tmp_path):
+    (tmp_path/'small.toml').write_text('bs = 16\nprecision = "fp32"\n')
+    return ['--config', 'small.toml']
+
+
+def start(cache, tmp_path, *args):
+    env = dict(os.environ, GZ_FASTAI_CACHE=str(cache))
+    return subprocess.Popen([Path(sys.executable).parent/'gz_fastai_tune', *map(str, args)], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def study(tmp_path): return optuna.load_study(study_name='gz_fastai', storage=f'sqlite:///{tmp_path}/study/study.db')
+
+
+def running(tmp_path, epochs=0):
+    "Wait until a second trial runs; its number"
+    for _ in range(600):
+        if (tmp_path/'study'/'study.db').exists():
+            try: now = [t for t in study(tmp_path).trials if t.state == optuna.trial.TrialState.RUNNING and t.number > 0 and len(t.intermediate_values) >= epochs]
+            except Exception: now = []          # the tables are being made
+            if now: return now[0].number
+        time.sleep(.1)
+    raise AssertionError('no second trial')
+
+
+def test_killed_shared_and_finished(command, galaxies, cache, tmp_path, small):
+    args = ['--data', galaxies, *small, '--trials', 6, *ARGS]
+    first = start(cache, tmp_path, *args)
+    lost = running(tmp_path, epochs=1)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not (tmp_path/'study'/'best.toml').exists()
+    pair = [start(cache, tmp_path, *args) for _ in range(2)]         # the same command goes on, and a second process joins
+    said = [p.communicate(timeout=500)[0] for p in pair]
+    assert [p.returncode for p in pair] == [0, 0], said
+    trials = study(tmp_path).trials
+    assert trials[lost].state.name == 'FAIL' and any(t.params == trials[lost].params and t.number > lost for t in trials)   # noticed, and tried again
+    ended = pd.read_csv(tmp_path/'study'/'trials.csv')
+    assert len(ended) == 6 and set(ended.state) <= {'complete', 'pruned'}
+    assert all('trial ' in o for o in said), said                    # both had some of the trials
+    assert sum('is the best' in o for o in said) == 1 and sum('another process' in o for o in said) == 1, said
+    res = command('gz_fastai_tune', *args)
+    assert res.returncode == 2 and 'holds a finished study' in res.stderr
+    res = command('gz_fastai_train', '--config', 'study/best.toml', '--data', galaxies, '--out', 'run')
+    assert res.returncode == 0, res.stderr
+
+
+def test_a_failed_trial_has_its_reason(command, galaxies, tmp_path, small):
+    "Weights that explode: the study goes on"
+    res = command('gz_fastai_tune', '--data', galaxies, *small, '--trials', 3, *ARGS, '--space', 'lr=[6e-3, 9.0]', '--space', 'clip=0.0')
+    assert res.returncode == 0, res.stderr
+    trials = pd.read_csv(tmp_path/'study'/'trials.csv')
+    assert len(trials) == 3 and trials.state[0] == 'complete'
+    for r in trials.itertuples(): assert (r.state == 'fail') == isinstance(r.reason, str)
+
+
+@pytest.mark.parametrize('args, word', [
+    (['--space', 'bs=['], 'not TOML'),
+    (['--space', 'epochs=[3, 4]'], 'epochs is nothing to search'),
+    (['--space', 'bs=[32]', '--out', 'x'], 'the default bs 128 lies outside'),
+    (['--arch', 'vgg7,resnt18'], "no arch 'resnt18'"),
+    (['--trials', '0'], 'trials must be at least 1'),
+    (['--storage', 'nothing://'], 'cannot be opened'),
+    (['--data', 'nowhere'], 'no such folder'),
+])
+def test_what_is_wrong_is_one_line(command, galaxies, args, word):
+    res = command('gz_fastai_tune', '--data', galaxies, *args)
+    assert res.returncode == 2 and word in res.stderr and len(res.stderr.splitlines()) == 1, res.stderr
+
+
+def test_help_fits_the_screen(command):
+    for name in ('gz_fastai_tune', 'gz_fastai_crossval'):
+        lines = command(name, '--help').stdout.splitlines()
+        assert len(lines) <= 50 and max(map(len, lines)) <= 80
