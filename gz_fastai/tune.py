@@ -137,22 +137,25 @@ def _limit(trials, minutes):
         return f'{more} of {trials} trials left, about {spent/max(len(ended), 1)*more/60:.0f} min' if more > 0 else ''
     return left
 
-def _search(study, objective, limit, log):
+def _search(study, objective, limit, out):
     "Run trials until the limit is reached, by this process and by those that share the study"
     def tell(study, trial):
         print(_line(study, trial, limit), flush=True)
         for kind in ('cuda', 'mps'):
             if getattr(torch, kind).is_available(): getattr(torch, kind).empty_cache()
+    turn = FileLock(out/'.next')          # from counting the trials until the next one is among them
     def quiet(trial):
-        with open(log, 'a') as f, contextlib.redirect_stdout(f): return objective(trial)
+        turn.release()
+        with open(out/'trials.log', 'a') as f, contextlib.redirect_stdout(f): return objective(trial)
     while limit(ended_trials(study)):
-        running = [t for t in study.get_trials(deepcopy=False, states=[TrialState.RUNNING])]
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), turn:
             warnings.simplefilter('ignore', ExperimentalWarning)
-            if limit(ended_trials(study)+running): study.optimize(quiet, n_trials=1, catch=(RuntimeError, FloatingPointError, ValueError, OSError), callbacks=[tell], gc_after_trial=True)
-            else:                         # the last ones are running elsewhere, or were killed
-                time.sleep(1)
-                fail_stale_trials(study)
+            running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+            if limit(ended_trials(study)+running):
+                study.optimize(quiet, n_trials=1, catch=(RuntimeError, FloatingPointError, ValueError, OSError), callbacks=[tell], gc_after_trial=True)
+                continue
+        time.sleep(1)                     # the last ones are running elsewhere, or were killed
+        fail_stale_trials(study)
 
 # %% ../nbs/20_tune.ipynb #6e2e701d
 def _again(cfgs, seeds, out):
@@ -192,16 +195,16 @@ def tune(
     _claim(out, json.loads(json.dumps(dict(cfg=asdict(replace(cfg, out=None)), archs=archs, space=space, trial_epochs=trial_epochs, finalists=finalists, seeds=seeds, study=study, storage=storage))))
     print(f'{config_catalogue(replace(cfg, fold=0, folds=10))}\nSearching {", ".join(space)}{" and arch" if len(archs) > 1 else ""} in trials of {trial_epochs} epochs, into {out}', flush=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    s = open_study(study, storage or f'sqlite:///{out/"study.db"}', trial_epochs, cfg.seed)
-    with FileLock(out/'.first'):
+    with FileLock(out/'.first'):          # one process makes the tables and the first trial
+        s = open_study(study, storage or f'sqlite:///{out/"study.db"}', trial_epochs, cfg.seed)
         if not s.get_trials(deepcopy=False): s.enqueue_trial(first)
-    _search(s, _objective(replace(cfg, epochs=trial_epochs, fold=0, folds=10), space, list(archs), out), _limit(trials, minutes), out/'trials.log')
+    _search(s, _objective(replace(cfg, epochs=trial_epochs, fold=0, folds=10), space, list(archs), out), _limit(trials, minutes), out)
     try: lock = FileLock(out/'.again').acquire(timeout=0)
     except Timeout: return print(f'{out}: another process trains the best again')
     with lock:
         if (out/'best.toml').exists(): return print(f'{out}: another process has trained the best again')
         res = _finish(cfg, s, first, out, finalists, seeds)
-    for o in ('.first', '.again'): (out/o).unlink(missing_ok=True)
+    for o in ('.first', '.next', '.again'): (out/o).unlink(missing_ok=True)
     return res
 
 def _claim(out, asked):

@@ -24,7 +24,8 @@ def start(cache, tmp_path, *args):
     return subprocess.Popen([Path(sys.executable).parent/'gz_fastai_tune', *map(str, args)], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def study(tmp_path): return optuna.load_study(study_name='gz_fastai', storage=f'sqlite:///{tmp_path}/study/study.db')
+def study(tmp_path):
+    return optuna.load_study(study_name='gz_fastai', storage=optuna.storages.RDBStorage(f'sqlite:///{tmp_path}/study/study.db', skip_table_creation=True))
 
 
 def running(tmp_path, epochs=0):
