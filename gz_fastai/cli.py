@@ -36,6 +36,7 @@ def _one_line(parser, *errors, go_on=''):
 
 _WIDE = lambda prog: argparse.HelpFormatter(prog, max_help_position=24, width=80)
 
+# %% ../nbs/23_cli.ipynb #6d63c70d
 def config_parser(
     prog:str,    # the command
     about:str,   # what it does

@@ -6,7 +6,7 @@
 __all__ = ['CrossVal', 'crossval', 'fold_table', 'fit_shares', 'ensemble_shares']
 
 # %% ../nbs/19_crossval.ipynb #2bbf4866
-import json, tempfile
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class CrossVal:
     @property
     def observed(self): return pd.read_csv(self.path/'oof_labels.csv')
 
+# %% ../nbs/19_crossval.ipynb #2d9e2b0e
 def _finished(out, folds): return [i for i in range(folds) if (out/f'fold{i}'/'metrics.json').exists()]
 
 def _held_out(cfg, runs):
@@ -63,6 +64,7 @@ def _summarise(cfg, out):
                held_out=_held_out(cfg, runs))
     with whole_file(out/'metrics.json') as tmp: tmp.write_text(json.dumps(res, indent=2)+'\n')      # last: it says that all is there
 
+# %% ../nbs/19_crossval.ipynb #0b536cfa
 def crossval(
     cfg:Config, # what each fold trains; its `folds` says how many, its `fold` is not used
     only=None,  # train this fold alone: machines can share the work
@@ -70,17 +72,8 @@ def crossval(
     "Train a run per fold, and predict each training galaxy by the run that did not see it; raises `BadInput` before that where something is wrong."
     if only is not None and cfg.out is None: raise BadInput('the folds of a cross-validation meet in a folder; give --out')
     if only is not None and not 0 <= only < cfg.folds: raise BadInput(f'no fold {only}; {cfg.folds} folds are counted from 0 to {cfg.folds-1}')
-    out = Path(run_folder(cfg))
-    note = out/'crossval.json'
-    asked = {k: v for k,v in json.loads(json.dumps(asdict(cfg))).items() if k not in ('out', 'fold')}
-    if (out/'metrics.json').exists(): raise BadInput(f'{out}: holds a finished {"cross-validation" if note.exists() else "run"}; give another --out')
-    if note.exists():
-        old = json.loads(note.read_text())
-        if other := [f'{k} was {old.get(k)}, now {v}' for k,v in asked.items() if old.get(k) != v]: raise BadInput(f'{out}: holds an unfinished cross-validation with other settings ({"; ".join(other[:3])}); give another --out')
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())): raise BadInput(f'{out}: is there and holds no cross-validation; give another --out')
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        with whole_file(note) as tmp: tmp.write_text(json.dumps(asked, indent=2)+'\n')
+    asked = {k: v for k,v in asdict(cfg).items() if k not in ('out', 'fold')}
+    out = claim_folder(run_folder(cfg), asked, 'crossval.json', 'cross-validation', 'metrics.json')
     for i in range(cfg.folds) if only is None else [only]:
         print(f'Fold {i} of {cfg.folds}' + ' is finished'*(i in _finished(out, cfg.folds)), flush=True)
         if i not in _finished(out, cfg.folds): train(replace(cfg, fold=i, out=str(out/f'fold{i}')))

@@ -127,6 +127,7 @@ def plot_questions(
     if len(tables) > 1: ax.legend(frameon=False, fontsize=8)
     return fig
 
+# %% ../nbs/21_report.ipynb #04dcd862
 def plot_reliability(
     table,       # from `calibration`
     question:int, # its number, from 1
@@ -315,6 +316,7 @@ def _headline(r, cat):
     if r.schema == GZ2: res += '<p class=note>As published, on the test galaxies of the Kaggle competition, so on other data: ' + '; '.join(f'{k} {v:.5f}' for k,v in LITERATURE.items()) + '.</p>'
     return res
 
+# %% ../nbs/21_report.ipynb #4c472f9c
 def _question_section(r):
     t = r.questions
     show = pd.DataFrame({'question': [f'{i}. {q}' for i,q in t.question.items()], 'RMSE': t.rmse, 'share of the squared error': [f'{o:.1%}' for o in t.share],
@@ -337,6 +339,7 @@ def _calibration_section(r):
 
 def _words(schema, frac): return ', '.join(f'{a} {p:.0%}' for a,p in schema.describe(frac))
 
+# %% ../nbs/21_report.ipynb #79310eba
 def _pick(r):
     "Which galaxies to show: heading -> [(row, what it stands for)]"
     err = np.sqrt(((r.pred-r.targ)**2).mean(1))
@@ -373,6 +376,7 @@ def _galaxy_section(r, cat):
                       for s,f,c,i in zip(seen, falls, columns, rows)) + '</div>')
     return res
 
+# %% ../nbs/21_report.ipynb #5b081af7
 def _recipe_section(r):
     ids = hashlib.blake2s(b''.join((r.model/o).read_bytes() for o in ('trained_on.csv', 'valid_labels.csv')), digest_size=8).hexdigest()
     cfg,chosen = Config(**r.asked),r.config['chosen']
@@ -451,6 +455,6 @@ def write_study(
     wide = wide.sort_values('mean RMSE').reset_index()
     state = trials.state.value_counts()
     body = (f'<h1>Study: {html.escape(folder.name)}</h1><p>{len(trials)} trials of {asked["trial_epochs"]} epochs: ' + ', '.join(f'{n} {s}' for s,n in state.items()) + '. Judged on a tenth of the training galaxies.</p>'
-            + f'<h2>The best, trained again on all training galaxies</h2><p>RMSE on the validation galaxies after {asked["cfg"]["epochs"]} epochs each; the default had the same.</p>' + _table(wide)
+            + f'<h2>The best, trained again on all training galaxies</h2><p>RMSE on the validation galaxies after {asked["epochs"]} epochs each; the default had the same.</p>' + _table(wide)
             + f'<pre>{html.escape((folder/"best.toml").read_text())}</pre><h2>The search</h2>' + ''.join(_figure_html(*o) for o in _optuna_figures(study)) + '<h2>Trials</h2>' + _table(trials, '{:.4g}'))
     return _write_page(out or folder/'report.html', folder.name, body)

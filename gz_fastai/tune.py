@@ -119,6 +119,7 @@ def _objective(cfg, space, archs, out):
         finally: shutil.rmtree(folder, ignore_errors=True)
     return run
 
+# %% ../nbs/20_tune.ipynb #195fe8da
 def _line(study, trial, limit):
     "How the trial ended, the best so far, and how much is left"
     ended = ended_trials(study)
@@ -171,6 +172,24 @@ def _again(cfgs, seeds, out):
             print(f'{name}, seed {s}: RMSE {rows[-1]["rmse"]:.4f} on {run.metrics["galaxies"]} validation galaxies, {rows[-1]["seconds"]:.0f} s', flush=True)
     return pd.DataFrame(rows)
 
+def _finish(cfg, study, first, out, finalists, seeds):
+    "Train the best trials and the default again, and write the tables and the winner"
+    table = trials_table(study)
+    with whole_file(out/'trials.csv') as tmp: table.to_csv(tmp, index=False)
+    done = sorted((t for t in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])), key=lambda t: t.value)
+    if not done: raise RuntimeError(f'{out}: no trial was finished; the first ended with: {table.reason.dropna().iloc[0] if table.reason.notna().any() else "nothing"}')
+    cfgs = {'default': cfg} | {f'trial-{t.number}': replace(cfg, **t.params) for t in done if t.params != first}
+    cfgs = dict(list(cfgs.items())[:finalists+1])
+    print(f'{(table.state == "pruned").sum()} of {len(table)} trials were pruned, {(table.state == "fail").sum()} failed. Again on all training galaxies, {cfg.epochs} epochs each:', flush=True)
+    again = _again(cfgs, seeds, out)
+    with whole_file(out/'again.csv') as tmp: again.to_csv(tmp, index=False)
+    mean = again.groupby('config').rmse.mean()
+    best = mean.idxmin()
+    with whole_file(out/'best.toml') as tmp:
+        tmp.write_text(f'# {best} of a study of {len(table)} trials: mean RMSE {mean[best]:.4f} over {seeds} seeds, the default {mean["default"]:.4f}\n' + cfgs[best].to_toml(('data', 'valid', 'labels', 'images', 'out', 'seed')))
+    return dict(best=best, table=again, out=out)
+
+# %% ../nbs/20_tune.ipynb #63e06447
 def tune(
     cfg:Config,        # what is not searched; its epochs are those of the trainings at the end
     archs=('vgg7',),   # backbones to choose among
@@ -192,7 +211,8 @@ def tune(
     for name,v in (('trials', trials), ('trial_epochs', trial_epochs), ('finalists', finalists), ('seeds', seeds)):
         if v < 1: raise BadInput(f'{name} must be at least 1, not {v}')
     if cfg.minutes: raise BadInput('trials are compared epoch by epoch; give epochs, not minutes of a training')
-    _claim(out, json.loads(json.dumps(dict(cfg=asdict(replace(cfg, out=None)), archs=archs, space=space, trial_epochs=trial_epochs, finalists=finalists, seeds=seeds, study=study, storage=storage))))
+    asked = asdict(replace(cfg, out=None)) | dict(archs=archs, space=space, trial_epochs=trial_epochs, finalists=finalists, seeds=seeds, study=study, storage=storage)
+    claim_folder(out, asked, 'asked.json', 'study', 'best.toml')
     print(f'{config_catalogue(replace(cfg, fold=0, folds=10))}\nSearching {", ".join(space)}{" and arch" if len(archs) > 1 else ""} in trials of {trial_epochs} epochs, into {out}', flush=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with FileLock(out/'.first'):          # one process makes the tables and the first trial
@@ -206,32 +226,3 @@ def tune(
         res = _finish(cfg, s, first, out, finalists, seeds)
     for o in ('.first', '.next', '.again'): (out/o).unlink(missing_ok=True)
     return res
-
-def _claim(out, asked):
-    "Make the folder, or raise `BadInput` where it holds something else"
-    note = out/'asked.json'
-    if (out/'best.toml').exists(): raise BadInput(f'{out}: holds a finished study; give another --out')
-    if note.exists():
-        old = json.loads(note.read_text())
-        if other := [k for k in asked if old.get(k) != asked[k]]: raise BadInput(f'{out}: holds a study with other settings ({", ".join(other)}); give another --out')
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())): raise BadInput(f'{out}: is there and holds no study; give another --out')
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        with whole_file(note) as tmp: tmp.write_text(json.dumps(asked, indent=2)+'\n')
-
-def _finish(cfg, study, first, out, finalists, seeds):
-    "Train the best trials and the default again, and write the tables and the winner"
-    table = trials_table(study)
-    with whole_file(out/'trials.csv') as tmp: table.to_csv(tmp, index=False)
-    done = sorted((t for t in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])), key=lambda t: t.value)
-    if not done: raise RuntimeError(f'{out}: no trial was finished; the first ended with: {table.reason.dropna().iloc[0] if table.reason.notna().any() else "nothing"}')
-    cfgs = {'default': cfg} | {f'trial-{t.number}': replace(cfg, **t.params) for t in done if t.params != first}
-    cfgs = dict(list(cfgs.items())[:finalists+1])
-    print(f'{(table.state == "pruned").sum()} of {len(table)} trials were pruned, {(table.state == "fail").sum()} failed. Again on all training galaxies, {cfg.epochs} epochs each:', flush=True)
-    again = _again(cfgs, seeds, out)
-    with whole_file(out/'again.csv') as tmp: again.to_csv(tmp, index=False)
-    mean = again.groupby('config').rmse.mean()
-    best = mean.idxmin()
-    with whole_file(out/'best.toml') as tmp:
-        tmp.write_text(f'# {best} of a study of {len(table)} trials: mean RMSE {mean[best]:.4f} over {seeds} seeds, the default {mean["default"]:.4f}\n' + cfgs[best].to_toml(('data', 'valid', 'labels', 'images', 'out', 'seed')))
-    return dict(best=best, table=again, out=out)
