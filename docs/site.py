@@ -49,18 +49,20 @@ def symbols(cells):
                 if m := re.search(r'^#+ (\S+)$', text, re.M): yield c,text,m[1]
 
 
-def relink(text, host, repo, known, page):
-    "nbdev's links to the published site become links within this one; those to files of the repository lead there"
+def relink(text, host, repo, known, page, base='nbs'):
+    "nbdev's links to the published site become links within this one; those to files of the repository lead there. Others start in the folder of `page` in `base`"
     text = re.sub(r'(```python\n.*?```)', lambda m: re.sub(r'\[`([^`\]]+)`\]\([^)]*\)', r'`\1`', m[1]), text, flags=re.S)
     def own(m):
         name,label = m[1],target(m[2], m[3])
         return f'[{name}](#{label})' if label in known else name
     text = re.sub(rf'\[(`[^`]+`)\]\({re.escape(host)}/([\w/]+)\.html#([\w.]+)\)', own, text)
     def local(m):
-        if m[2].endswith('.ipynb'): return f'[{m[1]}]({os.path.relpath(page_of(Path(m[2])), Path(page).parent)}.ipynb)'
-        if m[2] == 'CONTRIBUTING.md': return f'[{m[1]}](contributing.md)'
+        if m[2].endswith('.ipynb'):
+            nb = Path(os.path.normpath(Path(base)/Path(page).parent/m[2]))
+            return f'[{m[1]}]({os.path.relpath(page_of(nb), Path(page).parent)}.ipynb)'
         return f'[{m[1]}]({repo}/blob/main/{m[2]})'
-    return re.sub(r'\[([^\]]*)\]\((?!https?:|#|data:|attachment:)([^)\s]+)\)', local, text)
+    text = text.replace(f']({repo}/blob/main/CONTRIBUTING.md)', '](contributing.md)')
+    return re.sub(r'(?<!!)\[([^\]]*)\]\((?!https?:|#|data:|attachment:|contributing)([^)\s]+)\)', local, text)
 
 
 def render(nb, page, host, repo, known):
@@ -83,8 +85,9 @@ def render(nb, page, host, repo, known):
             text = re.sub(r'^#+ (\S+)$', lambda m: f'({target(page, m[1])})=\n{"#"*(level+1)} {m[1]}', text, count=1, flags=re.M)
             out.append(relink(text, host, repo, known, page))
         else:
+            tags = ['remove-input']*bool(re.search(r'^#\| *echo: *false', source, re.M))
             source = re.sub(r'^#\|.*\n?', '', source, flags=re.M).strip('\n')
-            if source and not source.startswith('show_doc('): out.append(dict(cell_type='code', execution_count=None, metadata={}, source=source, outputs=c.get('outputs', [])))
+            if source and not source.startswith('show_doc('): out.append(dict(cell_type='code', execution_count=None, metadata=dict(tags=tags), source=source, outputs=c.get('outputs', [])))
     nb['cells'] = [dict(cell_type='markdown', metadata={}, source=o) if isinstance(o, str) else o for o in out]
     for i,c in enumerate(nb['cells']): c['id'] = f'{i:04d}'
     return nb
@@ -118,9 +121,10 @@ def main():
                 for caption,pages in [*[(g, map(page_of, o)) for g,o in groups], ('Project', ['contributing', 'changelog'])]: nb['cells'].append(dict(cell_type='markdown', metadata={}, source=toctree(caption, pages), id=caption))
             (src/page).parent.mkdir(exist_ok=True)
             (src/f'{page}.ipynb').write_text(json.dumps(nb))
-        for name in ('CONTRIBUTING', 'CHANGELOG'): (src/f'{name.lower()}.md').write_text(relink(Path(f'{name}.md').read_text(), host, repo, known, name.lower()))
+        for name in ('CONTRIBUTING', 'CHANGELOG'): (src/f'{name.lower()}.md').write_text(relink(Path(f'{name}.md').read_text(), host, repo, known, name.lower(), '.'))
         (src/'conf.py').write_text(CONF.format(title=cfg.title, copyright=cfg.copyright, author=cfg.author, repo=repo+'/', branch=cfg.branch))
         (src/'static').mkdir()
+        shutil.copytree('nbs/images', src/'images')
         (src/'static'/'site.css').write_text(CSS)
         status = build_main(['-W', '--keep-going', '-q', '-b', 'html', '-d', str(src/'doctrees'), str(src), str(src/'html')])
         if status: sys.exit(status)

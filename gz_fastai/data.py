@@ -112,7 +112,7 @@ def _show_galaxies(texts, imgs, ctxs, max_n, nrows, ncols, figsize):
         ctxs = axs.flatten()
         for ax in ctxs[n:]: ax.set_axis_off()
     for img,text,ax in zip(imgs[:n], texts, ctxs):
-        img.show(ctx=ax)
+        img.clamp(0, 1).show(ctx=ax)
         ax.set_title(text[0], fontsize=7)
         if len(text) > 1: ax.text(.5, -.03, text[1], transform=ax.transAxes, ha='center', va='top', fontsize=7)
     return ctxs[:n]

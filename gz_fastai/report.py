@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from fastai.vision.all import TensorImage, dispatch
 from fastcore.basics import patch
+from fastcore.imports import IN_NOTEBOOK
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -94,6 +95,7 @@ def paired_difference(
 COLOURS = '#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #777777'.split() # of Okabe and Ito, but for black and yellow
 
 def _figure(width=4.6, height=3.2):
+    if IN_NOTEBOOK: plt.close(plt.figure())      # a notebook learns to show figures when pyplot first makes one
     fig = Figure(figsize=(width, height), layout='constrained')
     ax = fig.subplots()
     ax.spines[['top', 'right']].set_visible(False)

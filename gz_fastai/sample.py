@@ -277,7 +277,7 @@ def make_sample(
     if done.exists():
         if sample_info(done) != info: raise BadInput(f'{done}: holds no sample of {n} galaxies with seed {seed}; give another folder, or remove it')
         return done
-    ids = 1_000_001+np.arange(n)   # beyond Kaggle's
+    ids = 1_000_001+1_000_000*seed+np.arange(n)   # beyond Kaggle's, and others for another seed
     with whole_folder(done) as tmp:
         images = tmp/'images_training_rev1'
         images.mkdir()

@@ -10,17 +10,33 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from gz_fastai.catalogue import COMPETITION_FILES
 from gz_fastai.sample import make_sample
+
+LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
 
 
 @pytest.fixture(scope='session')
 def galaxies(tmp_path_factory):
     "A folder in Kaggle's layout with 80 synthetic galaxies, not to be changed"
     return make_sample(80, folder=tmp_path_factory.mktemp('data')/'galaxies')
+
+
+def zipped(galaxies, to):
+    "The files of the competition as they are downloaded, with the galaxies of the sample"
+    to.mkdir()
+    for name in COMPETITION_FILES:
+        with zipfile.ZipFile(to/name, 'w') as z:
+            if 'solutions' in name: z.write(galaxies/LABELS, LABELS)
+            elif 'images' in name:
+                for f in sorted((galaxies/IMAGES).iterdir()): z.write(f, f'{name[:-4]}/{f.name}')
+            else: z.writestr(name.replace('.zip', '.csv'), 'GalaxyID\n')
+    return to
 
 
 @pytest.fixture

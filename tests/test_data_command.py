@@ -3,18 +3,16 @@ import http.server
 import json
 import shutil
 import threading
-import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
 from PIL import Image
+from conftest import IMAGES, LABELS, zipped
 
 from gz_fastai.catalogue import COMPETITION_FILES, Catalogue
 from gz_fastai.images import read_image
-
-LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
 
 
 def test_help_fits_the_screen(command):
@@ -128,18 +126,6 @@ def test_a_sample_and_its_check(command, tmp_path):
     assert res.returncode == 0 and res.stdout.splitlines()[-1] == 'nothing is wrong'
     res = command('gz_fastai_data', 'sample', 'made', '--n', 21)
     assert res.returncode == 2 and 'holds no sample of 21 galaxies' in res.stderr
-
-
-def zipped(galaxies, to):
-    "The files of the competition as they are downloaded, with the galaxies of the sample"
-    to.mkdir()
-    for name in COMPETITION_FILES:
-        with zipfile.ZipFile(to/name, 'w') as z:
-            if 'solutions' in name: z.write(galaxies/LABELS, LABELS)
-            elif 'images' in name:
-                for f in sorted((galaxies/IMAGES).iterdir()): z.write(f, f'{name[:-4]}/{f.name}')
-            else: z.writestr(name.replace('.zip', '.csv'), 'GalaxyID\n')
-    return to
 
 
 def test_zips_as_they_are_downloaded(command, galaxies, tmp_path):

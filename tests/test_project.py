@@ -1,11 +1,11 @@
 "What holds for the project as a whole."
 import json
 import re
+import runpy
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
-from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(o for o in (ROOT/'nbs').glob('[0-9]*.ipynb'))
@@ -16,8 +16,14 @@ def cells(nb): return [(c['cell_type'], ''.join(c['source'])) for c in json.load
 
 
 def test_readme_is_the_index():
-    text, _ = MarkdownExporter().from_filename(ROOT/'nbs'/'index.ipynb')
-    assert (ROOT/'README.md').read_text(encoding='utf-8').strip() == text.strip(), 'see CONTRIBUTING.md for the command that makes README.md'
+    readme = runpy.run_path(ROOT/'docs'/'readme.py')['readme']
+    assert (ROOT/'README.md').read_text(encoding='utf-8') == readme(), 'python docs/readme.py makes README.md'
+
+
+def test_links_of_the_readme():
+    text = (ROOT/'README.md').read_text(encoding='utf-8')
+    own = re.findall(r'\]\((?:https://github.com/gz-fastai/gz_fastai/(?:blob|tree)/main/)?((?!https?:)[^)#]+)\)', text)
+    assert len(own) > 8 and not [o for o in own if not (ROOT/o).exists()]
 
 
 def test_one_notebook_is_one_module():

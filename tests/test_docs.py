@@ -1,0 +1,67 @@
+"What README and pages tell a user to type: every command of an sh block, made small, and the Python of the README."
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+from conftest import zipped
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).parent.parent
+TRAIN = '--epochs 1 --size 32'
+SMALL = {'gz_fastai_train': TRAIN, 'gz_fastai_crossval': TRAIN + ' --folds 2', 'gz_fastai_tune': TRAIN + ' --trials 2 --trial-epochs 1 --seeds 1'}
+ELSEWHERE = ('pip install', 'nbdev_', 'pytest', 'gz_fastai_data fetch')     # .ci/run installs and tests; test_data_command fetches
+
+
+def text_of(page):
+    if page.suffix == '.md': return page.read_text(encoding='utf-8')
+    return '\n'.join(''.join(c['source']) for c in json.loads(page.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == 'markdown')
+
+
+def blocks(page, language): return re.findall(rf'^```{language}\n(.*?)^```', text_of(page), re.M | re.S)
+
+
+PAGES = [o for o in [ROOT/'README.md', *sorted((ROOT/'nbs').glob('*s/*.ipynb'))] if blocks(o, 'sh')]
+
+
+def small(command, folder):
+    "The words of a command, for a moment's work and without a network"
+    name, *args = shlex.split(command)
+    if '--minutes' in args: del args[(i := args.index('--minutes')):i+2]
+    if name in SMALL: args += SMALL[name].split() + ([] if '--data' in args else ['--data', 'galaxy-zoo'])
+    if '--pretrained' in args:
+        i = args.index('--arch')+1
+        arch = args[i] = args[i].rpartition('zoobot-encoder-')[2]
+        save_file(timm.create_model(arch, num_classes=0).state_dict(), folder/f'{arch}.safetensors')
+        args[args.index('--pretrained')] = f'--weights={folder/arch}.safetensors'
+    return name, args
+
+
+def test_there_are_commands(): assert {'README', 'transfer', 'report'} <= {o.stem for o in PAGES}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda o: o.stem)
+def test_commands(page, command, galaxies, tmp_path):
+    zipped(galaxies, tmp_path/'galaxy-zoo')
+    for line in '\n'.join(blocks(page, 'sh')).splitlines():
+        for part in line.split(' && '):
+            if part.startswith(ELSEWHERE): continue
+            name, args = small(part, tmp_path)
+            for run in [a for a, b in zip(args, ['', *args]) if a.startswith('runs/') and b not in ('--out', '--config') and not (tmp_path/a).exists()]:   # made on another page
+                assert command('gz_fastai_train', *TRAIN.split(), '--data', 'galaxy-zoo', '--out', run).returncode == 0
+            res = command(name, *args)
+            assert res.returncode == 0, (part, res.stdout[-2000:], res.stderr[-2000:])
+
+
+def test_python_of_the_readme(cache, tmp_path):
+    for block in blocks(ROOT/'README.md', 'python'):
+        short = block.replace('Catalogue.sample()', 'Catalogue.sample(60)').replace('fit_one_cycle(12)', 'fit_one_cycle(1)')
+        assert short.count('60') and short.count('cycle(1)')
+        env = dict(os.environ, GZ_FASTAI_CACHE=str(cache), MPLBACKEND='Agg')
+        res = subprocess.run([sys.executable, '-c', short], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+        assert res.returncode == 0, res.stderr
