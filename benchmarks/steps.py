@@ -1,6 +1,6 @@
 """Speed of training: the default step beside fp32, compiled, and stock fastai with a timm ResNet-18; share of the machine's peak.
 
-    python benchmarks/steps.py --data galaxy-zoo
+    python benchmarks/steps.py --data galaxy-zoo [--out steps.csv]
 
 The peak is that of a plain large matrix product in half precision, measured in the same run. A step is forward, loss, backward
 and optimizer on a batch that is ready; its share of the peak counts the multiplications of forward (once) and backward
@@ -70,6 +70,7 @@ def main():
     p.add_argument('--bs', type=int, default=128)
     p.add_argument('--seconds', type=float, default=6, help='how long each contestant runs in a round')
     p.add_argument('--rounds', type=int, default=3)
+    p.add_argument('--out', help='CSV to write')
     args = p.parse_args()
     cat = Catalogue(args.data) if args.data else Catalogue.sample()
     dls = GalaxyDataLoaders.from_catalogue(cat, size=SIZE, bs=args.bs)
@@ -90,6 +91,7 @@ def main():
     top, med = statistics.median(peaks), {k: statistics.median(v) for k, v in rounds.items()}
     print(f'{cat}\n{device}, batches of {args.bs}; peak {top/1e9:,.0f} GFLOP/s in {best} ({" ".join(f"{o/1e9:,.0f}" for o in peaks)})')
     print(f'{"bare step":<38}{"images/s":>9}{"of peak":>9}   rounds')
+    rows = [dict(what=f'bare step: {k}', images_per_second=round(v, 1), share_of_peak=round(v*work[k]/top, 3)) for k, v in med.items()]
     for k, v in med.items(): print(f'{k:<38}{v:>9,.0f}{v*work[k]/top:>9.0%}   {" ".join(f"{o:,.0f}" for o in rounds[k])}')
     print('whole epochs')
     for k in list(learners)[:2]:
@@ -99,7 +101,11 @@ def main():
         with learn.no_bar(): learn.fit_one_cycle(2)
         took = (time.perf_counter()-begun)/2
         seen = len(dls.train)*args.bs + len(dls.valid_ds)/3
+        rows.append(dict(what=f'whole epoch: {k}', images_per_second=round(len(dls.train)*args.bs/took, 1), share_of_peak=round(seen*work[k]/took/top, 3)))
         print(f'{k:<38}{len(dls.train)*args.bs/took:>9,.0f}{seen*work[k]/took/top:>9.0%}   {took:.1f} s an epoch, its validation included')
+
+    if args.out:
+        with whole_file(args.out) as tmp: pd.DataFrame(rows).assign(peak_gflops=round(top/1e9)).to_csv(tmp, index=False)
 
 
 if __name__ == '__main__': main()

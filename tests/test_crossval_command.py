@@ -1,4 +1,9 @@
 "gz_fastai_crossval as it is installed, and what gz_fastai_predict makes of it."
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +36,20 @@ def test_folds_and_their_ensemble(command, galaxies, tmp_path):
     assert command('gz_fastai_crossval', *args, '--out', 'cv2', '--arch', 'resnet10t').returncode == 0
     res = command('gz_fastai_predict', 'cv', 'cv2', '--images', galaxies/IMAGES, '--out', 'two.csv', '--fit-shares')
     assert res.returncode == 0 and 'out of fold, equal shares have' in res.stdout and ('4 runs' in res.stdout or '2 runs' in res.stdout), res.stderr
+
+
+def test_jobs_of_a_cluster(cache, galaxies, tmp_path):
+    "The Slurm script, as Slurm runs it: a job per fold, two at a time"
+    script = Path(__file__).parent.parent/'recipes'/'crossval.sbatch'
+    args = ['--data', galaxies, '--size', '32', '--epochs', '1', '--out', 'five']
+    def job(task):
+        env = dict(os.environ, GZ_FASTAI_CACHE=str(cache), SLURM_ARRAY_TASK_ID=str(task), PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}')
+        return subprocess.Popen(['bash', script, *map(str, args)], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for tasks in ((0, 1), (2, 3), (4,)):
+        jobs = [job(o) for o in tasks]
+        said = [j.communicate(timeout=500)[0] for j in jobs]
+        assert [j.returncode for j in jobs] == [0]*len(jobs), said
+    assert 'ensemble of the folds' in said[0] and (tmp_path/'five'/'oof.csv').exists()
 
 
 @pytest.mark.parametrize('args, word', [

@@ -34,7 +34,7 @@ class Page(HTMLParser):
 
 def test_no_link_is_dead(site):
     pages = {o.resolve(): Page(o) for o in site.rglob('*.html')}
-    assert len(pages) > 25
+    assert len(pages) > 38
     dead = []
     for file, page in pages.items():
         for link in page.links:
@@ -52,7 +52,7 @@ def test_every_page_in_a_browser(site, visit):
 
 
 def test_pages_fit_a_phone(site, visit):
-    for name in ('index', 'inference', 'explanations/views'):
+    for name in ('index', 'inference', 'explanations/views', 'explanations/code', 'tutorials/kaggle', 'tutorials/report'):
         found, _ = visit(site/f'{name}.html', root=site)
         assert found['scroll'] <= found['width'], (name, found['scroll'], found['width'])
 
