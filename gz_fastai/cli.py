@@ -42,6 +42,7 @@ def config_parser(
     about:str,   # what it does
     flags:str,   # the fields of `Config` it takes, in this order
     example:str, # a call, for the end of the help
+    **helps,     # what a flag means here, where that is not what its field says
 ) -> argparse.ArgumentParser:
     "A parser whose flags are fields of `Config`."
     p = _Parser(prog=prog, description=about, epilog=f'example: {example}', allow_abbrev=False,
@@ -49,7 +50,7 @@ def config_parser(
     docs,by_name = docments(Config),{f.name: f for f in fields(Config)}
     for name in flags.split():
         f = by_name[name]
-        text = docs[name] + (f' [{f.default}]' if f.default is not None and f.type is not bool else '')
+        text = helps.get(name, docs[name]) + (f' [{f.default}]' if f.default is not None and f.type is not bool else '')
         kw = dict(action='store_true', default=None) if f.type is bool else dict(type=rate if name == 'lr' else f.type, metavar='N' if f.type is int else None)
         p.add_argument('--'+name.replace('_', '-'), help=text.replace('%', '%%'), **kw)
     p.add_argument('--config', metavar='FILE', help='TOML file with any settings; flags come on top')
@@ -127,7 +128,8 @@ def crossval_command(
 # %% ../nbs/23_cli.ipynb #1cd73939
 def _tune_parser():
     p = config_parser('gz_fastai_tune', 'Search the settings of a training with Optuna, and train the best again beside the default. Other processes with the same command share the trials.',
-        'data valid pretrained weights finetune size epochs seed out', 'gz_fastai_tune --arch vgg7 --data galaxy-zoo --trials 40 --out runs/study')
+        'data valid pretrained weights finetune size epochs seed out', 'gz_fastai_tune --arch vgg7 --data galaxy-zoo --trials 40 --out runs/study',
+        epochs='epochs of the trainings at the end', out='folder to write; default: runs/tune-<time>')
     p.add_argument('--arch', metavar='NAME[,NAME...]', help='backbones to choose among [vgg7]')
     p.add_argument('--trials', type=int, default=20, metavar='N', help='short trainings to search with [20]')
     p.add_argument('--minutes', type=float, metavar='M', help='search until the trials took so long together, instead')
@@ -218,7 +220,8 @@ def _baseline(args):
     from gz_fastai.store import Store
     out = Path(args.out)
     if out.exists() and any(out.iterdir()): raise BadInput(f'{out}: is not empty; give another --out')
-    cat = Catalogue(args.data, valid=args.valid)
+    cfg = Config.read(args.config) if args.config else Config()
+    cat = Catalogue(args.data, args.valid or cfg.valid, read_schema(cfg.schema), cfg.labels, cfg.images)
     store,targ = Store.open(cat.files),cat.labels[cat.valid]
     ids,files = image_ids(args.images, None, cat.schema) if args.images else (cat.ids[cat.valid],None)
     preds = all_baselines(cat, store)
@@ -236,6 +239,7 @@ def baseline_command(
                      epilog='example: gz_fastai_baseline --data galaxy-zoo --out baselines', allow_abbrev=False, formatter_class=_WIDE)
     parser.add_argument('--data', required=True, help="folder with images and labels, or Kaggle's zips")
     parser.add_argument('--valid', metavar='FILE', help='CSV of the GalaxyIDs to validate on; default: a fixed tenth')
+    parser.add_argument('--config', metavar='FILE', help='TOML file of a training: its valid, schema, labels and images count')
     parser.add_argument('--images', help='folder or zip of images to predict; default: the validation galaxies')
     parser.add_argument('--out', required=True, help='folder to write the submissions to')
     args = parser.parse_args(argv)

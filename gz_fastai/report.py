@@ -103,12 +103,13 @@ def _figure(width=4.6, height=3.2):
 
 def plot_history(
     histories:dict, # name -> `Run.history`
+    squared:bool=False, # their loss is the mean squared error, and its root is shown
 ) -> Figure:
     "RMSE on the validation galaxies by epoch; one run also shows the loss on the training batches."
     fig,ax = _figure()
     for c,(name,h) in zip(COLOURS*9, histories.items()):
         ax.plot(h.epoch+1, h.rmse, color=c, marker='.', label='validation galaxies' if len(histories) == 1 else name)
-    if len(histories) == 1: ax.plot(h.epoch+1, h.train_loss, color=COLOURS[-1], ls='--', label='training batches, augmented (loss)')
+    if len(histories) == 1: ax.plot(h.epoch+1, h.train_loss**(.5 if squared else 1), color=COLOURS[-1], ls='--', label='training batches, augmented (loss)')
     ax.set(xlabel='epoch', ylabel='RMSE of vote fractions')
     ax.legend(frameon=False, fontsize=8)
     return fig
@@ -195,7 +196,7 @@ def _both(self:Run):
 @patch
 def plot_history(self:Run) -> Figure:
     "RMSE by epoch."
-    return plot_history({self.path.name: self.history})
+    return plot_history({self.path.name: self.history}, self.config['asked']['loss'] == 'mse')
 
 @patch
 def plot_questions(self:Run) -> Figure:
@@ -420,7 +421,7 @@ def write_report(
     comparison,r = _comparison(results) if len(results) > 1 else ('', results[0])
     cat = r.catalogue
     body = [f'<h1>Galaxy morphology: {html.escape(", ".join(o.name for o in results))}</h1>', comparison, _headline(r, cat),
-        '<h2>Training</h2>' + _figure_html(plot_history(r.histories), 'Error by epoch. The training batches are augmented, so their loss may lie above.'),
+        '<h2>Training</h2>' + _figure_html(plot_history(r.histories, r.asked['loss'] == 'mse'), 'Error by epoch. The training batches are augmented, so their loss may lie above.'),
         _question_section(r), '<h2>The tree</h2>' + _figure_html(show_tree(r.pred.mean(0), r.targ.mean(0), r.schema), f'The average way of {len(r.pred):,} galaxies through the tree: where volunteers go (ticks), and where the model thinks they go (bars).'),
         _calibration_section(r), _galaxy_section(r, cat), _recipe_section(r)]
     return _write_page(out, r.name, ''.join(body))
