@@ -101,6 +101,7 @@ def main():
     p.add_argument('--out', default=ROOT/'_docs', help='folder to write; what is in it is replaced')
     args = p.parse_args()
     out = Path(args.out).resolve()
+    if out.exists() and any(out.iterdir()) and not (out/'index.html').exists(): sys.exit(f'{out}: is not empty and holds no site; give another --out')
     os.chdir(ROOT)
     cfg = get_config()
     host,repo = f'{cfg.doc_host}{cfg.doc_baseurl}'.rstrip('/'),cfg.git_url

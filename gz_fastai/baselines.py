@@ -46,14 +46,14 @@ def central_pixel(
     cat:Catalogue, # the galaxies
     store:Store,   # their pixels
     new:Store=None, # the pixels of the galaxies to predict; default: those of the validation
-    most:int=64,   # clusters to try: 4, 8, 16 ... up to this
+    most:int=64,   # clusters to try: 1, 2, 4 ... up to this
     seed:int=0,    # of k-means
 ) -> np.ndarray:   # (galaxies to predict, columns)
     "The mean label of the cluster that the central pixel's colour belongs to, by k-means on at most 8,192 training galaxies."
     colour,held = _colours(store, new, 1),hash01(cat.ids[cat.train]) >= .9
     def predict(k, train): return _group_means(KMeans(k, n_init=4, random_state=seed).fit(colour[train[::-(-len(train)//8192)]]).predict(colour), cat, train)
     fit,held = cat.train[~held],cat.train[held]
-    errors = {k: ((predict(k, fit)[held]-cat.labels[held])**2).mean() for k in 2**np.arange(2, 20) if k <= min(most, len(fit))}
+    errors = {k: ((predict(k, fit)[held]-cat.labels[held])**2).mean() for k in 2**np.arange(20) if k <= min(most, len(fit))}
     return predict(min(errors, key=errors.get), cat.train)[_asked(cat, new)]
 
 def kaggle_central_pixel(

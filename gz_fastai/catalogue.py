@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LABEL_TOL', 'HELD_OUT', 'LABELS', 'IMAGES', 'COMPETITION', 'COMPETITION_FILES', 'id_column', 'read_table',
-           'galaxy_ids', 'missing_columns', 'audit_labels', 'read_labels', 'whole_file', 'write_fractions', 'hash01',
-           'label_source', 'image_source', 'Catalogue', 'fetch_competition']
+           'galaxy_ids', 'missing_columns', 'audit_labels', 'read_labels', 'whole_file', 'write_fractions',
+           'read_fractions', 'hash01', 'label_source', 'image_source', 'Catalogue', 'fetch_competition']
 
 # %% ../nbs/03_catalogue.ipynb #bc8c6a18
 import copy, difflib, hashlib, io, os, shutil, warnings, zipfile
@@ -142,6 +142,13 @@ def write_fractions(
     table = pd.DataFrame(np.asarray(frac, dtype=float), columns=schema.columns)
     table.insert(0, schema.id_column, list(ids))
     with whole_file(path) as tmp: table.to_csv(tmp, index=False, float_format='%.8g')
+
+def read_fractions(
+    path, # a CSV that `write_fractions` wrote
+) -> pd.DataFrame:
+    "What `write_fractions` wrote, with the IDs as text."
+    name = pd.read_csv(path, nrows=0).columns[0]
+    return pd.read_csv(path, dtype={name: str}, keep_default_na=False)
 
 # %% ../nbs/03_catalogue.ipynb #327e6542
 def hash01(

@@ -6,7 +6,7 @@
 __all__ = ['Checkpoint']
 
 # %% ../nbs/16_checkpoint.ipynb #824edaa2
-import json, random
+import json, random, time
 
 import pandas as pd
 import torch
@@ -40,9 +40,11 @@ class Checkpoint(Callback):
     order,remove_on_fetch,_only_train_loop = 55,True,True     # after the recorder, before what may end the training
     def __init__(self,
         folder, # of the run
-    ): self.folder,self.rows,self.state = Path(folder),[],None
+    ): self.folder,self.rows,self.state,self.start = Path(folder),[],None,time.time()
     @property
     def file(self): return self.folder/'checkpoint.safetensors'
+    @property
+    def seconds(self): return time.time()-self.start      # of this process and of those before it
 
     def after_epoch(self):
         opt,recorder = self.opt.state_dict(),self.recorder
@@ -52,7 +54,7 @@ class Checkpoint(Callback):
         tensors = {f'random.{k}': v for k,v in tensors.items()} | {f'model.{k}': v.detach().contiguous() for k,v in self.model.state_dict().items()}
         tensors |= {f'opt.{i}.{k}': v.contiguous() for i,o in enumerate(opt['state']) for k,v in o.items() if isinstance(v, Tensor)}
         for c in self.learn.cbs.filter(lambda o: isinstance(o, WeightAverage)): tensors |= {f'average.{k}': v.contiguous() for k,v in c.ema.module.state_dict().items()}
-        plain = dict(random=plain, rows=self.rows, smooth=[float(recorder.smooth_loss.val), recorder.smooth_loss.count], hypers=list(opt['hypers']),
+        plain = dict(random=plain, rows=self.rows, seconds=self.seconds, smooth=[float(recorder.smooth_loss.val), recorder.smooth_loss.count], hypers=list(opt['hypers']),
                      opt=[{k: v for k,v in o.items() if not isinstance(v, Tensor)} for o in opt['state']],
                      scaler=self.learn.scaler.state_dict() if getattr(self.learn, 'scaler', None) is not None else {})
         with whole_file(self.file) as tmp: save_file(tensors, tmp, metadata=dict(state=json.dumps(plain, default=float)))
@@ -67,7 +69,7 @@ def resume(self:Checkpoint,
     "Take up the training that the file was written by; where there is none, start at the beginning."
     if not self.file.exists(): return 0
     with safe_open(self.file, 'pt') as f: plain,tensors = json.loads(f.metadata()['state']),{k: f.get_tensor(k) for k in f.keys()}
-    self.state,self.rows = (tensors, plain),plain['rows']
+    self.state,self.rows,self.start = (tensors, plain),plain['rows'],self.start-plain['seconds']
     learn.model.load_state_dict({k.removeprefix('model.'): v for k,v in tensors.items() if k.startswith('model.')})
     learn.create_opt()
     for i,(o,(p,*_)) in enumerate(zip(plain['opt'], learn.opt.all_params())):

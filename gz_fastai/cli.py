@@ -63,6 +63,7 @@ def read_config(
     "The settings of `--config`, then those of the flags."
     given = {k: v for k,v in vars(args).items() if v is not None and k in {f.name for f in fields(Config)}}
     if {'epochs', 'minutes'} <= set(given): raise BadInput('--epochs and --minutes: give one of them')
+    if 'epochs' in given and 'minutes' in vars(args): given['minutes'] = None     # of the file
     return Config.read(args.config, **given) if args.config else Config(**given)
 
 # %% ../nbs/23_cli.ipynb #0e1a6ab0
@@ -156,7 +157,7 @@ def tune_command(
         from gz_fastai.report import write_study
         res = tune(cfg, archs or [cfg.arch], **own)
         if res: write_study(res['out'])
-    if res: print(f'\n{res["best"]} is the best: {res["out"]/"best.toml"}\nnext: gz_fastai_train --config {res["out"]/"best.toml"}' + f' --data {args.data}'*bool(args.data))
+    if res: print(f'\n{res["best"]} is the best: {res["out"]/"best.toml"}\nnext: gz_fastai_train --config {res["out"]/"best.toml"}')
 
 # %% ../nbs/23_cli.ipynb #2d72fe8d
 def _predict_parser():
@@ -167,6 +168,7 @@ def _predict_parser():
     p.add_argument('--out', required=True, help='file to write: .csv or .parquet')
     p.add_argument('--views', type=int, default=1, metavar='N', help='average over so many views of each image: 1, 8, 16 or 60 [1]')
     p.add_argument('--like', metavar='FILE', help='CSV whose galaxies are to be predicted, in its order; default: all images')
+    p.add_argument('--bs', type=int, default=256, metavar='N', help='images at a time; fewer need less memory [256]')
     p.add_argument('--strict', action='store_true', help='end at an unreadable image; else it gets the mean label')
     p.add_argument('--fit-shares', action='store_true', help='of cross-validations: weigh them as fits best out of fold, if that beats equal shares')
     p.add_argument('--device', default='auto', help='cpu, cuda, mps, or auto: the best there is [auto]')

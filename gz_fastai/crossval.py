@@ -34,21 +34,21 @@ class CrossVal:
 
     def __repr__(self): return f'CrossVal({str(self.path)!r}: {len(self.runs)} folds, RMSE {self.metrics["rmse"]:.4f} out of fold on {self.metrics["galaxies"]} galaxies)'
     @property
-    def runs(self): return [Run(o) for o in sorted(self.path.glob('fold*/'))]
+    def runs(self): return [Run(self.path/f'fold{i}') for i in range(len(self.metrics['folds']))]
     @property
-    def predictions(self): return pd.read_csv(self.path/'oof.csv')
+    def predictions(self): return read_fractions(self.path/'oof.csv')
     @property
-    def observed(self): return pd.read_csv(self.path/'oof_labels.csv')
+    def observed(self): return read_fractions(self.path/'oof_labels.csv')
 
 # %% ../nbs/19_crossval.ipynb #2d9e2b0e
 def _finished(out, folds): return [i for i in range(folds) if (out/f'fold{i}'/'metrics.json').exists()]
 
 def _held_out(cfg, runs):
     "RMSE of each run, and of their mean, on the validation galaxies, which no fold has seen; one view each"
-    cat,preds = config_catalogue(replace(cfg, fold=None)),[]
+    cat,preds,bs = config_catalogue(replace(cfg, fold=None)),[],min(256, cfg.bs)
     for p in (Predictor(r, device=cfg.device) for r in runs):
         store = Store.open([cat.files[i] for i in cat.valid], crop=p.crop, size=p.size, bad='skip')
-        preds.append(np.concatenate([p(store.pixels[a:a+256]).numpy() for a in range(0, len(store), 256)]))
+        preds.append(np.concatenate([p(store.pixels[a:a+bs]).numpy() for a in range(0, len(store), bs)]))
     good = np.setdiff1d(np.arange(len(cat.valid)), store.bad.row)
     targ,preds = cat.labels[cat.valid][good],np.stack(preds)[:, good]
     return dict(galaxies=len(good), rmse=galaxy_rmse(preds.mean(0), targ), interval=rmse_interval(preds.mean(0), targ), folds=[galaxy_rmse(o, targ) for o in preds])

@@ -6,7 +6,7 @@
 __all__ = ['VIEWS', 'view_matrices', 'Predictor', 'image_ids', 'member_runs', 'member_weights', 'predict_images']
 
 # %% ../nbs/18_inference.ipynb #0368caf6
-import json, math, shutil, time
+import contextlib, hashlib, json, math, shutil, time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from fastcore.basics import patch
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from .schema import *
@@ -85,14 +86,16 @@ def image_ids(
     if not found: raise BadInput(f'{images}: holds no images')
     many = [k for k,v in found.items() if len(v) > 1]
     if many: raise BadInput(f'{images}: {len(many)} galaxies have several images, {many[0]} among them ({", ".join(o.name for o in found[many[0]])}); keep one of each')
-    if like is None: ids = sorted(found, key=lambda o: (not o.isdigit(), int(o) if o.isdigit() else 0, o))
+    if like is None: ids = sorted(found, key=lambda o: (not o.isdecimal(), int(o) if o.isdecimal() else 0, o))
     else:
         table = read_table(like)
         ids = galaxy_ids(table, like, schema).tolist()
-        missing = [i for i in ids if same_name(str(i)) not in found]
+        missing = [i for i in ids if same_name(i) not in found]
         if missing: raise BadInput(f'{like}: {len(missing)} of its galaxies have no image in {images}, {missing[0]} among them')
         if len(set(ids)) < len(ids): raise BadInput(f'{like}: names a galaxy twice')
-    return [str(i) for i in ids],[found[same_name(str(i))][0] for i in ids]
+    try: '\n'.join(ids).encode()
+    except UnicodeEncodeError: raise BadInput(f'{images}: has files with names that are not UTF-8; rename them') from None
+    return ids,[found[same_name(i)][0] for i in ids]
 
 def _predict_run(predictor, store, part, bs, chunk=4096):
     "Predictions of one run for a whole store, kept in the file `part` chunk by chunk"
@@ -110,30 +113,47 @@ def _predict_run(predictor, store, part, bs, chunk=4096):
     return np.array(res)
 
 # %% ../nbs/18_inference.ipynb #0261b2c5
-def _check_written(out, ids, schema, activations):
-    "Raise `RuntimeError` unless the file holds each ID once, fractions, and sums that obey the tree"
-    table = pd.read_parquet(out) if out.suffix == '.parquet' else pd.read_csv(out)
+def _check_written(file, out, ids, schema, activations):
+    "Raise `RuntimeError` unless the file that is to become `out` holds each ID once, fractions, and sums that obey the tree"
+    table = pd.read_parquet(file) if out.suffix == '.parquet' else read_fractions(file)
     frac = table[schema.columns].to_numpy()
     if table.columns.tolist() != [schema.id_column, *schema.columns] or table[schema.id_column].astype(str).tolist() != ids or len(set(ids)) < len(ids): raise RuntimeError(f'{out}: does not hold the galaxies that were asked for')
     if not ((frac >= 0) & (frac <= 1)).all(): raise RuntimeError(f'{out}: holds values that are no fractions')
     if 'sigmoid' not in activations and len(wrong := schema.audit(table, tol=1e-4)): raise RuntimeError(f'{out}: {len(wrong)} fractions do not add up')
 
-def _write(out, ids, frac, schema):
-    if out.suffix == '.csv': return write_fractions(out, ids, frac, schema)
-    table = pd.DataFrame(frac, columns=schema.columns)
-    table.insert(0, schema.id_column, ids)
-    with whole_file(out) as tmp: table.to_parquet(tmp, index=False)
+def _write(out, ids, frac, schema, activations):
+    "Write the fractions, and let them appear when they have been read back"
+    with whole_file(out) as tmp:
+        if out.suffix == '.csv': write_fractions(tmp, ids, frac, schema)
+        else: pd.DataFrame({schema.id_column: ids} | dict(zip(schema.columns, frac.T))).to_parquet(tmp, index=False)
+        _check_written(tmp, out, ids, schema, activations)
 
+def _add_up(schema, frac):
+    "Fractions whose sums obey the tree exactly: those of rounded labels do not"
+    cond = schema.conditional(frac)
+    for s in schema.slices: cond[..., s] /= cond[..., s].sum(-1, keepdims=True)
+    return schema.cumulative(cond)
+
+@contextlib.contextmanager
 def _unfinished(out, asked):
-    "The folder of what was predicted so far; raises `BadInput` where that was for something else"
+    "The folder of what was predicted so far, for this process alone, and gone after the block; raises `BadInput` where it is for something else"
     folder = out.with_name(f'{out.name}.partial')
     folder.mkdir(parents=True, exist_ok=True)
     note = folder/'asked.json'
-    if note.exists() and json.loads(note.read_text()) != asked: raise BadInput(f'{folder}: holds unfinished predictions with other settings; remove it, or give another --out')
-    with whole_file(note) as tmp: tmp.write_text(json.dumps(asked))
-    return folder
+    try: lock = FileLock(folder/'.lock').acquire(timeout=0)
+    except Timeout: raise BadInput(f'{out}: another process is predicting into it; give another --out') from None
+    with lock:
+        if note.exists() and json.loads(note.read_text()) != asked: raise BadInput(f'{folder}: holds unfinished predictions with other settings or of other images; remove it, or give another --out')
+        with whole_file(note) as tmp: tmp.write_text(json.dumps(asked))
+        yield folder
+        shutil.rmtree(folder)
 
 # %% ../nbs/18_inference.ipynb #e71421d2
+def _folds(r):
+    "The runs of a finished cross-validation"
+    if not (r/'metrics.json').exists(): raise BadInput(f'{r}: holds an unfinished cross-validation; the same gz_fastai_crossval goes on with it')
+    return [r/f'fold{i}' for i in range(len(json.loads((r/'metrics.json').read_text())['folds']))]
+
 def member_runs(
     runs,        # one or several: a `Run`, its folder, or the folder of a cross-validation
     shares=None, # of each in the mean; default: equal
@@ -143,7 +163,7 @@ def member_runs(
     if len(set(runs)) < len(runs): raise BadInput(f'{max(runs, key=runs.count)}: is given twice')
     shares = [1/len(runs)]*len(runs) if shares is None else list(shares)
     if len(shares) != len(runs) or min(shares) < 0 or not sum(shares): raise BadInput(f'shares {shares}: give one for each of {len(runs)} runs, none below 0')
-    folds = [sorted(r.glob('fold*/')) if (r/'crossval.json').exists() else [r] for r in runs]
+    folds = [_folds(r) if (r/'crossval.json').exists() else [r] for r in runs]
     return [f for o,s in zip(folds, shares) for f in o if s],[s/sum(shares)/len(o) for o,s in zip(folds, shares) for f in o if s]
 
 def member_weights(
@@ -154,7 +174,7 @@ def member_weights(
     w = np.asarray(shares)[:, None]*(~np.asarray(seen) | np.all(seen, axis=0))
     return w/w.sum(0)
 
-def _seen(folder, ids): return np.isin(ids, pd.read_csv(folder/'trained_on.csv', dtype=str).iloc[:, 0].to_numpy(dtype=str))
+def _seen(folder, ids): return np.isin(ids, pd.read_csv(folder/'trained_on.csv', dtype=str, keep_default_na=False).iloc[:, 0].to_numpy(dtype=str))
 
 # %% ../nbs/18_inference.ipynb #b1938369
 def predict_images(
@@ -173,6 +193,7 @@ def predict_images(
     out,begun = Path(out),time.time()
     if out.suffix not in ('.csv', '.parquet'): raise BadInput(f'{out}: give a file that ends in .csv or .parquet')
     if out.exists(): raise BadInput(f'{out}: is there already; give another --out')
+    if bs < 1: raise BadInput(f'bs must be at least 1, not {bs}')
     folders,shares = member_runs(runs, shares)
     preds = [Predictor(r, views, device, precision) for r in folders]
     schema = preds[0].schema
@@ -180,18 +201,18 @@ def predict_images(
         if p.schema.to_dict() != schema.to_dict(): raise BadInput(f'{p.path}: answers other questions than {preds[0].path}')
     ids,files = image_ids(images, like, schema)
     seen = np.array([_seen(p, ids) for p in folders])
-    part = _unfinished(out, dict(runs=[[str(p), (p/'model.safetensors').stat().st_mtime, s] for p,s in zip(folders, shares)], images=str(images), views=views, precision=precision, ids=[len(ids), *ids[:1], *ids[-1:]]))
-    frac,bad = 0,{}
-    for i,(p,w) in enumerate(zip(preds, member_weights(shares, seen))):
-        store = Store.open(files, crop=p.crop, size=p.size, bad='skip')
-        bad |= dict(zip(store.bad.row, store.bad.problem))
-        if strict and bad: raise BadInput(f'{next(iter(bad.values()))}; without --strict it is filled with the mean label')
-        frac = frac + w[:, None]*_predict_run(p, store, part/f'{i}.npy', bs)
-    rows = sorted(bad)
-    frac[rows] = np.mean([p.info['trained_on']['mean'] for p in preds], axis=0)
-    _write(out, ids, frac.clip(0, 1), schema)
-    _check_written(out, ids, schema, {p.info['activation'] for p in preds})
-    shutil.rmtree(part)
+    print_of = hashlib.blake2s('\n'.join(f'{i}|{stamp(f)}' for i,f in zip(ids, files)).encode(errors='surrogateescape')).hexdigest()
+    asked = dict(runs=[[str(p), (p/'model.safetensors').stat().st_mtime, s] for p,s in zip(folders, shares)], images=str(images), views=views, precision=precision, files=print_of)
+    with _unfinished(out, asked) as part:
+        frac,bad = 0,{}
+        for i,(p,w) in enumerate(zip(preds, member_weights(shares, seen))):
+            store = Store.open(files, crop=p.crop, size=p.size, bad='skip')
+            bad |= dict(zip(store.bad.row, store.bad.problem))
+            if strict and bad: raise BadInput(f'{next(iter(bad.values()))}; without --strict it is filled with the mean label')
+            frac = frac + w[:, None]*_predict_run(p, store, part/f'{i}.npy', bs)
+        rows = sorted(bad)
+        frac[rows] = _add_up(schema, np.mean([p.info['trained_on']['mean'] for p in preds], axis=0))
+        _write(out, ids, frac.clip(0, 1), schema, {p.info['activation'] for p in preds})
     known = [i for i,o in zip(ids, seen.all(0)) if o]
     if known:
         with whole_file(f'{out}.trained_on') as tmp: tmp.write_text('\n'.join([schema.id_column, *known, '']))
@@ -210,7 +231,8 @@ def predict(self:Run,
         im,share = (Image.fromarray(o),1.) if isinstance(o, np.ndarray) else read_image(Path(o))
         pixels.append(stored_pixels(im.convert('RGB'), round(predictor.crop*MARGIN), round(predictor.size*MARGIN*DENSITY), share))
     names = [str(i) if isinstance(o, np.ndarray) else Path(o).stem for i,o in enumerate(images)]
-    return pd.DataFrame(predictor(np.stack(pixels)).numpy(), columns=predictor.schema.columns, index=names)
+    frac = [predictor(np.stack(pixels[a:a+256])).numpy() for a in range(0, len(pixels), 256)]
+    return pd.DataFrame(np.concatenate(frac), columns=predictor.schema.columns, index=names)
 
 @patch
 def tell(self:Run,

@@ -227,10 +227,11 @@ def occlusion(
     run,        # a `Run`, or its folder
     pixels,     # (n, side, side, 3) bytes of a `Store` for this run's crop and size
     columns,    # the column to explain, for each galaxy
+    device='auto', # 'cpu', 'cuda', 'mps', or fastai's choice
 ) -> tuple:     # ((n, size, size, 3) what the network sees, 0 to 1, (n, size, size) how much the fraction falls where it is covered)
     "How much of a predicted fraction each part of an image carries."
     from captum.attr import Occlusion
-    p = Predictor(run, precision='fp32')
+    p = Predictor(run, device=device, precision='fp32')
     view = next(p.views(pixels))
     side,step = max(2, p.size//5),max(1, p.size//8)
     falls = Occlusion(lambda x: p.activation(p.model(x))).attribute(view, (3, side, side), (3, step, step), baselines=0, target=[int(c) for c in columns])
@@ -296,9 +297,11 @@ class _Result:
 
     @property
     def catalogue(self):
-        "Its galaxies, or None where they are no longer there"
-        try: return config_catalogue(Config(**self.asked), tell=False)
+        "Its galaxies, or None where they are no longer there, or others"
+        try: cat = config_catalogue(Config(**self.asked), tell=False)
         except (BadInput, OSError): return None
+        rows = pd.Index(cat.ids).get_indexer(self.ids)
+        return cat if (rows >= 0).all() and np.allclose(cat.labels[rows], self.targ, atol=1e-5) else None
 
 def _headline(r, cat):
     "The score beside what it has to beat"
@@ -371,7 +374,7 @@ def _galaxy_section(r, cat):
     rows = [i for i,_ in groups['Typical of each leading answer: the galaxy with the median error'][:8]]
     store = Store.open([files[r.ids[i]] for i in rows], crop=r.crop, size=r.size, bad='skip')
     columns = [int(r.pred[i, r.schema.slices[0]].argmax()) for i in rows]
-    seen,falls = occlusion(r.model, store.pixels[:], columns)
+    seen,falls = occlusion(r.model, store.pixels[:], columns, r.asked['device'])
     most = max(np.abs(falls).max(), 1e-6)
     shade = lambda s,f: (255*(.35*s.mean(-1, keepdims=True)+.65*plt.get_cmap('RdBu_r')(.5+.5*f/most)[..., :3])).clip(0, 255).astype(np.uint8)
     res += (f'<h3>Where the network looks</h3><p class=note>A patch is covered, and the prediction made again. Red: the fraction of the answer falls without it, by up to {most:.2f}; blue: it rises.</p><div class=cards>'
@@ -395,16 +398,19 @@ def _comparison(results):
     if not both: raise BadInput(f'{results[1].path}: was scored on other galaxies than {results[0].path}; a report compares runs with the same validation galaxies')
     at = [pd.Index(r.ids).get_indexer(both) for r in results]
     targ = results[0].targ[at[0]]
-    best,rows = min(range(len(results)), key=lambda i: galaxy_rmse(results[i].pred[at[i]], targ)),[]
     for r,o in zip(results, at):
+        if r.schema != results[0].schema or not np.allclose(r.targ[o], targ, atol=1e-5): raise BadInput(f'{r.path}: has other questions or labels than {results[0].path}; a report compares runs on the same galaxies')
+    questions = [question_table(r.pred[o], targ, r.schema) for r,o in zip(results, at)]
+    best,rows = min(range(len(results)), key=lambda i: galaxy_rmse(results[i].pred[at[i]], targ)),[]
+    for r,o,q in zip(results, at, questions):
         d,lo,hi = paired_difference(r.pred[o], results[best].pred[at[best]], targ)
-        rows.append((r.name, r.asked['arch'], galaxy_rmse(r.pred[o], targ), '{:.4f} to {:.4f}'.format(*rmse_interval(r.pred[o], targ)), '' if r is results[best] else f'{d:+.4f} ({lo:+.4f} to {hi:+.4f})', r.questions.accuracy.mean()))
+        rows.append((r.name, r.asked['arch'], galaxy_rmse(r.pred[o], targ), '{:.4f} to {:.4f}'.format(*rmse_interval(r.pred[o], targ)), '' if r is results[best] else f'{d:+.4f} ({lo:+.4f} to {hi:+.4f})', q.accuracy.mean()))
     table = pd.DataFrame(rows, columns=['run', 'arch', 'RMSE', '95% interval', 'behind the best (95% interval, same galaxies)', 'accuracy']).sort_values('RMSE')
     order = [results[i] for i in table.index]
     histories = {r.name: h for r in order if not r.cv for h in r.histories.values()}
     res = f'<h2>{len(results)} runs on the same {len(both):,} galaxies</h2>' + _table(table)
     if len(histories) > 1: res += _figure_html(plot_history(histories), 'Validation RMSE by epoch.')
-    return res + _figure_html(plot_questions({r.name: r.questions for r in order}), 'The error of each question.') + f'<p>What follows is about the best, {html.escape(order[0].name)}.</p>',order[0]
+    return res + _figure_html(plot_questions({results[i].name: questions[i] for i in table.index}), 'The error of each question.') + f'<p>What follows is about the best, {html.escape(order[0].name)}.</p>',order[0]
 
 def _write_page(out, title, body):
     page = f'<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1"><link rel=icon href="data:,"><title>{html.escape(title)}</title><style>{_CSS}</style></head><body>{body}</body></html>'
@@ -417,6 +423,8 @@ def write_report(
 ) -> Path:
     "One page with pictures that explains a run, or compares several and explains the best; raises `BadInput` where there is no run."
     results = [_Result(o) for o in (runs if isinstance(runs, (list, tuple)) else [runs])]
+    if len({r.name for r in results}) < len(results):      # folders of the same name
+        for r in results: r.name = str(r.path)
     out = Path(out or results[0].path/'report.html')
     comparison,r = _comparison(results) if len(results) > 1 else ('', results[0])
     cat = r.catalogue

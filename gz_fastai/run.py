@@ -81,9 +81,9 @@ class Run:
     @property
     def history(self): return pd.read_csv(self.path/'history.csv')
     @property
-    def predictions(self): return pd.read_csv(self.path/'valid.csv')
+    def predictions(self): return read_fractions(self.path/'valid.csv')
     @property
-    def observed(self): return pd.read_csv(self.path/'valid_labels.csv')
+    def observed(self): return read_fractions(self.path/'valid_labels.csv')
     def model(self): return read_model(self.path)
 
 # %% ../nbs/17_run.ipynb #7b199948
@@ -197,7 +197,7 @@ def run_folder(
 def _fit(cfg, out, cat, learn, config, cbs):
     "Train `learn`, from where an earlier process stopped, and write the files of the run"
     _write_json(out/'config.json', config)
-    start,keep = time.time(),Checkpoint(out)
+    keep = Checkpoint(out)
     cbs = [keep, *_callbacks(cfg), *_logger(cfg, out, config), *cbs]
     if done := keep.resume(learn): print(f'{out} holds an unfinished run with the same settings; it goes on after {done} of {cfg.epochs} epochs', flush=True)
     lr = slice(cfg.lr/100, cfg.lr) if cfg.finetune == 'gradual' else cfg.lr       # as fastai's fine_tune
@@ -206,7 +206,7 @@ def _fit(cfg, out, cat, learn, config, cbs):
     early = any(isinstance(c, EarlyStoppingCallback) and c.wait >= c.patience for c in cbs)
     if len(keep.rows) < cfg.epochs and not early: raise FloatingPointError(f'{out}: the training diverged; try a lower lr than {cfg.lr:.2g}, or precision fp32')
     with learn.no_bar(): pred = learn.get_preds()[0].numpy()
-    metrics = _score(cat, pred, time.time()-start)
+    metrics = _score(cat, pred, keep.seconds)
     merge_lora(learn.model)
     for name,frac in (('valid', pred), ('valid_labels', cat.labels[cat.valid])): write_fractions(out/f'{name}.csv', cat.ids[cat.valid], frac, cat.schema)
     arch,args = arch_source(cfg.arch)
@@ -281,6 +281,7 @@ def train(
     make = lambda c: _learner(c, cat, store, device, out)
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
+        check_folder(out, asked, _earlier(out, 'asked'))  # another process may have finished it meanwhile
         chosen = _earlier(out, 'chosen')
         if chosen: cfg = replace(cfg, lr=chosen['lr'], epochs=chosen['epochs'])      # it goes on as it began
         else:

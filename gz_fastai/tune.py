@@ -32,7 +32,7 @@ SPACE = dict(
     activation=['softmax', 'sigmoid', 'divisive'], loss=['rmse', 'mse'],
     zoom=dict(low=1., high=1.4), p_zoom=dict(low=0., high=1.), p_rotate=dict(low=.5, high=1.), flip=dict(low=0., high=.5), shift=dict(low=0., high=.1), jitter=dict(low=0., high=.2))
 
-_FIXED = 'data valid labels images unreadable schema arch fold folds epochs minutes patience device seed out'.split()      # what a study holds still
+_FIXED = 'data valid labels images unreadable schema arch hidden fold folds epochs minutes patience device seed out'.split()      # what a study holds still
 
 def read_space(
     changes=(), # TOML files, or lines of TOML
@@ -45,7 +45,7 @@ def read_space(
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e: raise BadInput(f'{text}: not TOML ({e})') from None
         for name,v in given.items():
             if name not in {f.name for f in fields(Config)} or name in _FIXED: raise BadInput(f'space: {name} is nothing to search; there are {", ".join(f.name for f in fields(Config) if f.name not in _FIXED)}')
-            if isinstance(v, dict) and (not {'low', 'high'} <= v.keys() <= {'low', 'high', 'log', 'step'} or not v['low'] < v['high']): raise BadInput(f'space: {name} needs low and a larger high, and may have log or step, not {v}')
+            if isinstance(v, dict) and (not {'low', 'high'} <= v.keys() <= {'low', 'high', 'log', 'step'} or any(isinstance(o, str) for o in v.values()) or not v['low'] < v['high']): raise BadInput(f'space: {name} needs low and a larger high, and may have log or step, not {v}')
             if isinstance(v, dict) and v.get('log') and v['low'] <= 0: raise BadInput(f'space: {name} on a logarithmic scale begins above 0, not at {v["low"]}')
             if v == []: raise BadInput(f'space: {name} has no choices')
             space.pop(name, None), fixed.pop(name, None)
@@ -62,6 +62,7 @@ def _in_space(cfg, space):
     "The values of `cfg` for what is searched; raises `BadInput` where one lies outside"
     res = {k: getattr(cfg, k) for k in space}
     if res.get('lr', 0) is None: res['lr'] = LR['adam']/4 if cfg.pretrained or cfg.weights else LR[cfg.opt if cfg.opt != 'auto' else 'muon']
+    if res.get('lr') == 'auto': raise BadInput("space: the default lr 'auto' is no number; give lr, or fix it with --space lr=...")
     for k,v in res.items():
         if not (v in space[k] if isinstance(space[k], list) else space[k]['low'] <= v <= space[k]['high']): raise BadInput(f'space: the default {k} {v} lies outside {space[k]}; the first trial needs it')
     return res
@@ -78,7 +79,7 @@ def open_study(
     "The study of that name, made if it is not there."
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ExperimentalWarning)
-        try: db = RDBStorage(storage, heartbeat_interval=HEARTBEAT, grace_period=3*HEARTBEAT, heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback())
+        try: db = RDBStorage(storage, heartbeat_interval=HEARTBEAT, grace_period=3*HEARTBEAT, heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=2))
         except Exception as e: raise BadInput(f'{storage}: cannot be opened ({str(e).splitlines()[0]})') from None
         study = optuna.create_study(storage=db, study_name=name, load_if_exists=True, direction='minimize', pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=max(1, epochs//4)))
         study.sampler = optuna.samplers.TPESampler(seed=seed+len(study.trials), n_startup_trials=5, multivariate=True, constant_liar=True)
@@ -186,7 +187,7 @@ def _finish(cfg, study, first, out, finalists, seeds):
     mean = again.groupby('config').rmse.mean()
     best = mean.idxmin()
     with whole_file(out/'best.toml') as tmp:
-        tmp.write_text(f'# {best} of a study of {len(table)} trials: mean RMSE {mean[best]:.4f} over {seeds} seeds, the default {mean["default"]:.4f}\n' + cfgs[best].to_toml(('data', 'valid', 'labels', 'images', 'out', 'seed')))
+        tmp.write_text(f'# {best} of a study of {len(table)} trials: mean RMSE {mean[best]:.4f} over {seeds} seeds, the default {mean["default"]:.4f}\n' + cfgs[best].to_toml(('out', 'seed')))
     return dict(best=best, table=again, out=out)
 
 # %% ../nbs/20_tune.ipynb #63e06447
