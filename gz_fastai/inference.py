@@ -177,6 +177,14 @@ def member_weights(
 def _seen(folder, ids): return np.isin(ids, pd.read_csv(folder/'trained_on.csv', dtype=str, keep_default_na=False).iloc[:, 0].to_numpy(dtype=str))
 
 # %% ../nbs/18_inference.ipynb #b1938369
+def _members(folders, **kwargs):
+    "The predictors of an ensemble, which have to answer the same questions"
+    preds = [Predictor(r, **kwargs) for r in folders]
+    for p in preds[1:]:
+        if p.schema != preds[0].schema: raise BadInput(f'{p.path}: answers other questions than {preds[0].path}')
+    return preds
+
+# %% ../nbs/18_inference.ipynb #5d1e0c7a
 def predict_images(
     runs,             # one run or several, each a `Run`, its folder, or that of a cross-validation; their predictions are averaged
     images,           # folder or zip of images
@@ -195,10 +203,8 @@ def predict_images(
     if out.exists(): raise BadInput(f'{out}: is there already; give another --out')
     if bs < 1: raise BadInput(f'bs must be at least 1, not {bs}')
     folders,shares = member_runs(runs, shares)
-    preds = [Predictor(r, views, device, precision) for r in folders]
+    preds = _members(folders, views=views, device=device, precision=precision)
     schema = preds[0].schema
-    for p in preds[1:]:
-        if p.schema.to_dict() != schema.to_dict(): raise BadInput(f'{p.path}: answers other questions than {preds[0].path}')
     ids,files = image_ids(images, like, schema)
     seen = np.array([_seen(p, ids) for p in folders])
     print_of = hashlib.blake2s('\n'.join(f'{i}|{stamp(f)}' for i,f in zip(ids, files)).encode(errors='surrogateescape')).hexdigest()

@@ -117,6 +117,7 @@ def _no_weights(arch, problem):
     return BadInput(f'no pretrained weights for {arch}: {problem}. Where there is a network, download config.json and model.safetensors from https://huggingface.co/{hub}; '
                     'here, give --weights with the path of model.safetensors, or --arch local-dir:FOLDER with the folder that holds both')
 
+# %% ../nbs/10_models.ipynb #17d86c89
 def arch_source(
     arch:str, # a name that `--arch` takes
 ) -> tuple:   # (a name in timm's registry, arguments for it)

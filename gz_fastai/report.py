@@ -303,6 +303,7 @@ class _Result:
         rows = pd.Index(cat.ids).get_indexer(self.ids)
         return cat if (rows >= 0).all() and np.allclose(cat.labels[rows], self.targ, atol=1e-5) else None
 
+# %% ../nbs/21_report.ipynb #469d2287
 def _headline(r, cat):
     "The score beside what it has to beat"
     m = r.metrics
@@ -412,6 +413,7 @@ def _comparison(results):
     if len(histories) > 1: res += _figure_html(plot_history(histories), 'Validation RMSE by epoch.')
     return res + _figure_html(plot_questions({results[i].name: questions[i] for i in table.index}), 'The error of each question.') + f'<p>What follows is about the best, {html.escape(order[0].name)}.</p>',order[0]
 
+# %% ../nbs/21_report.ipynb #e5cf1285
 def _write_page(out, title, body):
     page = f'<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1"><link rel=icon href="data:,"><title>{html.escape(title)}</title><style>{_CSS}</style></head><body>{body}</body></html>'
     with whole_file(out) as tmp: tmp.write_text(page, encoding='utf-8')
