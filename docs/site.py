@@ -90,6 +90,7 @@ def render(nb, page, host, repo, known):
             if source and not source.startswith('show_doc('): out.append(dict(cell_type='code', execution_count=None, metadata=dict(tags=tags), source=source, outputs=c.get('outputs', [])))
     nb['cells'] = [dict(cell_type='markdown', metadata={}, source=o) if isinstance(o, str) else o for o in out]
     for i,c in enumerate(nb['cells']): c['id'] = f'{i:04d}'
+    nb['metadata']['language_info'] = dict(name='python', pygments_lexer='ipython3')
     return nb
 
 
@@ -114,6 +115,9 @@ def main():
             print(f, flush=True)
             process((f.absolute(), src/'one.ipynb', FilterDefaults))
             nbs[page_of(f)] = json.loads((src/'one.ipynb').read_text())
+            magic = {c['id']: ''.join(c['source']).splitlines()[0] for c in json.loads(f.read_text())['cells'] if ''.join(c['source']).startswith('%%')}      # nbdev takes it away
+            for c in nbs[page_of(f)]['cells']:
+                if c.get('id') in magic: c['source'] = f'{magic[c["id"]]}\n{"".join(c["source"])}'
         (src/'one.ipynb').unlink()
         known = {target(page, name) for page,nb in nbs.items() for _,_,name in symbols(nb['cells'])}
         for page,nb in nbs.items():
