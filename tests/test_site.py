@@ -1,4 +1,5 @@
 "The documentation as docs/site.py builds it: every page in a browser, every link, the search."
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -49,6 +50,15 @@ def test_every_page_in_a_browser(site, visit):
     for page in sorted(site.rglob('*.html')):
         found, logged = visit(page, width=1200, root=site)
         assert not logged and not found['broken'] and len(found['text']) > 50, (page, logged, found)
+
+
+def test_nothing_comes_from_elsewhere(site):
+    "No script, style, font or picture of another host; formulas are MathML"
+    for file in site.rglob('*.html'):
+        text = file.read_text(encoding='utf-8')
+        assert not re.findall(r'<(?:script|img|iframe)[^>]*src="https?:|<link[^>]*stylesheet[^>]*href="https?:', text), file
+        assert '\\(' not in text and '$$' not in text, file
+    assert (site/'explanations'/'tree.html').read_text(encoding='utf-8').count('<math') >= 4
 
 
 def test_pages_fit_a_phone(site, visit):
