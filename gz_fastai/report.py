@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'LITERATURE', 'calibration', 'calibration_error', 'question_table', 'paired_difference', 'plot_history',
-           'plot_questions', 'plot_reliability', 'show_tree', 'plot_top_losses', 'occlusion', 'write_report',
-           'write_study']
+           'plot_schedule', 'plot_questions', 'plot_reliability', 'show_tree', 'plot_top_losses', 'occlusion',
+           'write_report', 'write_study']
 
 # %% ../nbs/21_report.ipynb #10414746
 import base64, hashlib, html, io, json, re
@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from fastai.callback.schedule import combined_cos
 from fastai.vision.all import TensorImage, dispatch
 from fastcore.basics import patch
 from fastcore.imports import IN_NOTEBOOK
@@ -112,6 +113,17 @@ def plot_history(
     if len(histories) == 1: ax.plot(h.epoch+1, h.train_loss**(.5 if squared else 1), color=COLOURS[-1], ls='--', label='training batches, augmented (loss)')
     ax.set(xlabel='epoch', ylabel='RMSE of vote fractions')
     ax.legend(frameon=False, fontsize=8)
+    return fig
+
+def plot_schedule(
+    lr,     # highest learning rate
+    epochs, # of the training
+) -> Figure:
+    "The learning rate of `fit_one_cycle` (Smith 2018, https://arxiv.org/abs/1803.09820)."
+    fig,ax = _figure(4.6, 1.8)
+    at = np.linspace(0, 1, 201)
+    ax.plot(at*epochs, [combined_cos(.25, lr/25, lr, lr/1e5)(o) for o in at], color=COLOURS[0])
+    ax.set(xlabel='epoch', ylabel='learning rate')
     return fig
 
 def plot_questions(
@@ -287,7 +299,8 @@ class _Result:
         one = self.run.runs[0] if self.cv else self.run
         self.name,self.metrics,self.config = self.path.name,self.run.metrics,one.config
         info = json.loads((one.path/'model.json').read_text())
-        self.schema,self.synthetic,self.size,self.crop,self.model = Schema.from_dict(info['schema']),info['trained_on']['synthetic'],info['size'],info['crop'],one.path
+        self.schema,self.synthetic,self.galaxies = Schema.from_dict(info['schema']),info['trained_on']['synthetic'],info['trained_on']['galaxies']
+        self.size,self.crop,self.model = info['size'],info['crop'],one.path
         pred,targ = self.run.predictions,self.run.observed
         self.ids = pred[self.schema.id_column].astype(str).to_numpy()
         self.pred,self.targ = [o[self.schema.columns].to_numpy() for o in (pred, targ)]
@@ -387,9 +400,8 @@ def _galaxy_section(r, cat):
 def _recipe_section(r):
     ids = hashlib.blake2s(b''.join((r.model/o).read_bytes() for o in ('trained_on.csv', 'valid_labels.csv')), digest_size=8).hexdigest()
     cfg,chosen = Config(**r.asked),r.config['chosen']
-    secs = f'; {len(r.run.history)} epochs and the validation took {r.metrics["seconds"]:,.0f} s' if not r.cv else ''
     what = 'gz_fastai_crossval' if r.cv else 'gz_fastai_train'
-    return ('<h2>To do it again</h2><p>' + html.escape(f'Chosen by itself: {", ".join(f"{k} {v}" for k,v in chosen.items())}{secs}. Versions: {", ".join(f"{k} {v}" for k,v in r.config["versions"].items())}. Fingerprint of the galaxies, trained on and validated: {ids}.')
+    return ('<h2>To do it again</h2><p>' + html.escape(f'Chosen by itself: {", ".join(f"{k} {v}" for k,v in chosen.items())}. Versions: {", ".join(f"{k} {v}" for k,v in r.config["versions"].items())}. Fingerprint of the galaxies, trained on and validated: {ids}.')
             + f'</p><pre>{what} --config recipe.toml</pre><p>with this recipe.toml; what it leaves out has its default:</p><pre>{html.escape(cfg.to_toml()) or "# all defaults"}</pre>')
 
 # %% ../nbs/21_report.ipynb #7c8c1243
@@ -414,6 +426,14 @@ def _comparison(results):
     return res + _figure_html(plot_questions({results[i].name: questions[i] for i in table.index}), 'The error of each question.') + f'<p>What follows is about the best, {html.escape(order[0].name)}.</p>',order[0]
 
 # %% ../nbs/21_report.ipynb #e5cf1285
+def _training_section(r):
+    "Learning curves, the schedule, and how long it took"
+    chosen,res = r.config['chosen'],'<h2>Training</h2>' + _figure_html(plot_history(r.histories, r.asked['loss'] == 'mse'), 'Error by epoch. The training batches are augmented, so their loss may lie above; far below, it says that the network knows its galaxies by heart.')
+    res += _figure_html(plot_schedule(chosen['lr'], chosen['epochs']), f'The learning rate: one cycle with {chosen["opt"]}' + ', for the head; the backbone has a hundredth of it'*(r.asked['finetune'] == 'gradual') + '.')
+    if r.cv: return res
+    n,seconds = len(r.run.history),r.metrics['seconds']
+    return res + f'<p>{n} epochs over {r.galaxies:,} galaxies and the validation took {seconds:,.0f} s, {n*r.galaxies/seconds:,.0f} galaxies a second.</p>'
+
 def _write_page(out, title, body):
     page = f'<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1"><link rel=icon href="data:,"><title>{html.escape(title)}</title><style>{_CSS}</style></head><body>{body}</body></html>'
     with whole_file(out) as tmp: tmp.write_text(page, encoding='utf-8')
@@ -431,8 +451,7 @@ def write_report(
     comparison,r = _comparison(results) if len(results) > 1 else ('', results[0])
     cat = r.catalogue
     body = [f'<h1>Galaxy morphology: {html.escape(", ".join(o.name for o in results))}</h1>', comparison, _headline(r, cat),
-        '<h2>Training</h2>' + _figure_html(plot_history(r.histories, r.asked['loss'] == 'mse'), 'Error by epoch. The training batches are augmented, so their loss may lie above.'),
-        _question_section(r), '<h2>The tree</h2>' + _figure_html(show_tree(r.pred.mean(0), r.targ.mean(0), r.schema), f'The average way of {len(r.pred):,} galaxies through the tree: where volunteers go (ticks), and where the model thinks they go (bars).'),
+        _training_section(r), _question_section(r), '<h2>The tree</h2>' + _figure_html(show_tree(r.pred.mean(0), r.targ.mean(0), r.schema), f'The average way of {len(r.pred):,} galaxies through the tree: where volunteers go (ticks), and where the model thinks they go (bars).'),
         _calibration_section(r), _galaxy_section(r, cat), _recipe_section(r)]
     return _write_page(out, r.name, ''.join(body))
 

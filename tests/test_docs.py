@@ -48,7 +48,7 @@ def test_there_are_commands(): assert {'README', 'transfer', 'report'} <= {o.ste
 @pytest.mark.parametrize('page', PAGES, ids=lambda o: o.stem)
 def test_commands(page, command, galaxies, tmp_path):
     zipped(galaxies, tmp_path/'galaxy-zoo')
-    for line in '\n'.join(blocks(page, 'sh')).splitlines():
+    for line in filter(None, ''.join(blocks(page, 'sh')).splitlines()):
         for part in line.split(' && '):
             if part.startswith(ELSEWHERE): continue
             name, args = small(part, tmp_path)

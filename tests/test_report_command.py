@@ -17,7 +17,7 @@ def test_report_of_a_training_in_a_browser(command, galaxies, tmp_path, visit):
     assert res.returncode == 0 and res.stdout.split() == ['both.html'], res.stderr
     for page in (tmp_path/'run0'/'report.html', tmp_path/'both.html'):
         found, logged = visit(page)
-        assert not logged and found['images'] > 10 and not found['broken'] and found['figures'] >= 3+2*3, (logged, found)
+        assert not logged and found['images'] > 10 and not found['broken'] and found['figures'] >= 4+2*3, (logged, found)
         assert found['scroll'] <= found['width'] <= 390, found
         for q in GZ2.questions: assert q.text in found['text']
     assert 'runs on the same' in found['text']
