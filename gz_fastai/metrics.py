@@ -52,7 +52,7 @@ def _leading(pred, targ, schema):
     "Question by question: whether the leading answer is right, whether the galaxy counts, and whether its majority is clear"
     for s,p in zip(schema.slices, schema.parents):
         asked = targ[:, p] if p is not None else targ[:, s].sum(1)
-        yield pred[:, s].argmax(1) == targ[:, s].argmax(1), asked >= CAME, (asked >= CAME) & (targ[:, s].max(1) >= CLEAR*asked)
+        yield pred[:, s].argmax(1) == targ[:, s].argmax(1), asked >= CAME, (asked >= CAME) & (targ[:, s].max(1) >= CLEAR*asked-1e-5)      # labels have six decimals
 
 def question_accuracy(
     pred,              # (n, columns) predicted fractions
