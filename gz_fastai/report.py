@@ -115,6 +115,7 @@ def plot_history(
     ax.legend(frameon=False, fontsize=8)
     return fig
 
+# %% ../nbs/21_report.ipynb #7c2f9e14
 def plot_schedule(
     lr,     # highest learning rate
     epochs, # of the training
