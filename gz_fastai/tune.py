@@ -70,6 +70,11 @@ def _in_space(cfg, space):
 # %% ../nbs/20_tune.ipynb #77c65f43
 HEARTBEAT = 10 # seconds between signs of life of a trial; after three times as many without one it is tried again
 
+class _NotAtTheEnd(optuna.pruners.BasePruner):
+    "The pruner, but for trials that are through with their epochs: to prune those saves nothing, and loses their value"
+    def __init__(self, pruner, epochs): self.pruner,self.epochs = pruner,epochs
+    def prune(self, study, trial): return trial.last_step+1 < self.epochs and self.pruner.prune(study, trial)
+
 def open_study(
     name:str,   # in the database
     storage:str, # URL of a database, as Optuna takes it
@@ -81,7 +86,7 @@ def open_study(
         warnings.simplefilter('ignore', ExperimentalWarning)
         try: db = RDBStorage(storage, heartbeat_interval=HEARTBEAT, grace_period=3*HEARTBEAT, heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=2))
         except Exception as e: raise BadInput(f'{storage}: cannot be opened ({str(e).splitlines()[0]})') from None
-        study = optuna.create_study(storage=db, study_name=name, load_if_exists=True, direction='minimize', pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=max(1, epochs//4)))
+        study = optuna.create_study(storage=db, study_name=name, load_if_exists=True, direction='minimize', pruner=_NotAtTheEnd(optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=epochs//2), epochs))
         study.sampler = optuna.samplers.TPESampler(seed=seed+len(study.trials), n_startup_trials=5, multivariate=True, constant_liar=True)
     return study
 

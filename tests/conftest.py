@@ -20,6 +20,8 @@ from gz_fastai.sample import make_sample
 
 LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
 
+if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1')      # the trainings of two files run side by side
+
 
 @pytest.fixture(scope='session')
 def galaxies(tmp_path_factory):
