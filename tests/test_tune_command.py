@@ -31,9 +31,8 @@ def study(tmp_path):
 def running(tmp_path, epochs=0):
     "Wait until a second trial runs; its number"
     for _ in range(600):
-        if (tmp_path/'study'/'study.db').exists():
-            try: now = [t for t in study(tmp_path).trials if t.state == optuna.trial.TrialState.RUNNING and t.number > 0 and len(t.intermediate_values) >= epochs]
-            except Exception: now = []          # the tables are being made
+        if (tmp_path/'study'/'trials.log').exists():         # not before: whoever opens a database without tables makes some
+            now = [t for t in study(tmp_path).trials if t.state == optuna.trial.TrialState.RUNNING and t.number > 0 and len(t.intermediate_values) >= epochs]
             if now: return now[0].number
         time.sleep(.1)
     raise AssertionError('no second trial')
