@@ -1,8 +1,9 @@
-"What several tests need: a small folder of synthetic galaxies, the installed command, and a browser."
+"What several tests need: a small folder of synthetic galaxies, the commands, and a browser."
 import contextlib
 import functools
 import html
 import http.server
+import io
 import json
 import os
 import re
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from gz_fastai.catalogue import COMPETITION_FILES
-from gz_fastai.sample import make_sample
+from gz_fastai import cli
+from gz_fastai.data.fetch import COMPETITION_FILES
+from gz_fastai.data.sample import make_sample
 
 LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
 
@@ -51,13 +53,33 @@ def damaged(galaxies, tmp_path):
 def cache(tmp_path_factory): return tmp_path_factory.mktemp('cache')
 
 
+def in_process(name, args, stdout, stderr):
+    "The exit status of a command that is called like a function"
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        try: getattr(cli, name.replace('gz_fastai_', '')+'_command')([str(o) for o in args])
+        except SystemExit as e: return e.code or 0
+    return 0
+
+
 @pytest.fixture
-def command(cache, tmp_path):
-    "Run an installed command as a user does, in an empty folder, at 80 columns; `bin` may name another environment"
-    def run(name, *args, bin=Path(sys.executable).parent, timeout=600, **env):
-        env = {k: v for k,v in os.environ.items() if k != 'PYTHONPATH'} | dict(GZ_FASTAI_CACHE=str(cache), COLUMNS='80', LINES='40') | env
-        return subprocess.run([bin/name, *map(str, args)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=timeout)
+def command(cache, tmp_path, monkeypatch):
+    """Run a command in an empty folder, at 80 columns: in this process, which has loaded torch already.
+    With `bin`, a folder with the installed programs, it runs as users run it."""
+    monkeypatch.chdir(tmp_path)
+    def run(name, *args, bin=None, timeout=600, **env):
+        env = dict(GZ_FASTAI_CACHE=str(cache), COLUMNS='80', LINES='40') | env
+        if bin:
+            env = {k: v for k,v in os.environ.items() if k != 'PYTHONPATH'} | env
+            return subprocess.run([bin/name, *map(str, args)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=timeout)
+        with monkeypatch.context() as m:
+            for k,v in env.items(): m.setenv(k, v)
+            stdout, stderr = io.StringIO(), io.StringIO()
+            status = in_process(name, args, stdout, stderr)
+        return subprocess.CompletedProcess([name, *args], status, stdout.getvalue(), stderr.getvalue())
     return run
+
+
+BIN = Path(sys.executable).parent # the programs of this environment
 
 
 @pytest.fixture(scope='session')

@@ -11,8 +11,9 @@ from astropy.io import fits
 from PIL import Image
 from conftest import IMAGES, LABELS, zipped
 
-from gz_fastai.catalogue import COMPETITION_FILES, Catalogue
-from gz_fastai.images import read_image
+from gz_fastai.data.catalogue import Catalogue
+from gz_fastai.data.fetch import COMPETITION_FILES
+from gz_fastai.data.images import read_image
 
 
 def test_help_fits_the_screen(command):
@@ -35,9 +36,9 @@ def with_nan(f):
 
 DAMAGE = {   # kind: (damage to an image, what is said of it)
     'truncated': (lambda f: f.write_bytes(f.read_bytes()[:3000]), 'truncated'),
-    'zero bytes': (lambda f: f.write_bytes(b''), 'it has 0 bytes'),
-    'text': (lambda f: f.write_text('not a picture'), 'it is not a JPEG, PNG, TIFF or FITS file'),
-    'FITS with NaN': (with_nan, '9 of its values are not numbers'),
+    'zero bytes': (lambda f: f.write_bytes(b''), 'has 0 bytes'),
+    'text': (lambda f: f.write_text('not a picture'), 'is not a JPEG, PNG, TIFF or FITS file'),
+    'FITS with NaN': (with_nan, '9 values are not finite'),
 }
 
 
@@ -48,40 +49,43 @@ def test_a_bad_image_is_named(command, damaged, tmp_path, kind):
     name, = (o.name for o in (damaged/IMAGES).glob('1000007.*'))
     res = command('gz_fastai_data', 'check', damaged, '--images', '--json')
     found, = json.loads(res.stdout)['findings']
-    assert res.returncode == 1 and found['kind'] == 'unreadable image' and found['id'] == '1000007' and name in found['file'] and words in found['message']
+    assert res.returncode == 1 and (found['kind'], found['id']) == ('unreadable image', '1000007')
+    assert name in found['file'] and words in found['message']
     cache = tmp_path/'own cache'
     res = command('gz_fastai_train', '--data', damaged, '--out', 'run', GZ_FASTAI_CACHE=str(cache))
     line, = [o for o in res.stderr.splitlines() if o.startswith('gz_fastai_train: ')]
     assert res.returncode == 2 and name in line and words in line and 'Traceback' not in res.stderr
-    assert not (tmp_path/'run').exists() and [o for o in cache.rglob('*') if o.is_file() and o.suffix != '.lock'] == []   # nothing half-written
+    assert not (tmp_path/'run').exists()
+    assert [o for o in cache.rglob('*') if o.is_file() and o.suffix != '.lock'] == []   # nothing half-written
 
 
-UNUSUAL = {   # kind: (what is made of an image, what the check says of it, what becomes of a grey level of 100)
-    '16-bit PNG': (lambda im, f: Image.fromarray(np.asarray(im.convert('L')).astype('uint16')*257).save(f.with_suffix('.png')), 'mode I;16; most have mode RGB'),
-    'greyscale': (lambda im, f: im.convert('L').save(f.with_suffix('.png')), 'mode L; most have mode RGB'),
-    'FITS': (lambda im, f: fits.PrimaryHDU(np.asarray(im.convert('L'))[::-1]).writeto(f.with_suffix('.fits')), 'mode FITS with 1 planes; most have mode RGB'),
+UNUSUAL = {   # kind: (how its gray levels are written, what the check says of the file)
+    '16-bit PNG': (lambda px, f: Image.fromarray(px.astype('uint16')*257).save(f.with_suffix('.png')), 'mode I;16; most have mode RGB'),
+    'grayscale': (lambda px, f: Image.fromarray(px).save(f.with_suffix('.png')), 'mode L; most have mode RGB'),
+    'FITS': (lambda px, f: fits.PrimaryHDU(px[::-1]).writeto(f.with_suffix('.fits')), 'mode FITS with 1 plane; most have mode RGB'),
 }
 
 
 @pytest.mark.parametrize('kind', UNUSUAL)
 def test_an_unusual_image_is_used_and_named(command, damaged, kind):
-    change, words = UNUSUAL[kind]
+    write, words = UNUSUAL[kind]
     f = damaged/IMAGES/'1000007.jpg'
-    grey = np.asarray(Image.open(f).convert('L'))
-    im = Image.open(f).copy()
+    gray = np.asarray(Image.open(f).convert('L'))
     f.unlink()
-    change(im, f)
+    write(gray, f)
     res = command('gz_fastai_data', 'check', damaged, '--images')
     assert res.returncode == 1 and '1000007.' in res.stdout and words in res.stdout
     px = np.asarray(read_image(Catalogue(damaged).files[6])[0])
-    assert (px == grey[..., None]).all()
+    assert (px == gray[..., None]).all()
 
 
 def table(text_of): return lambda f: f.write_bytes(text_of(f.read_text()).encode())
 
 
-@pytest.mark.parametrize('change', [table(lambda t: '\ufeff'+t), table(lambda t: t.replace('\n', '\r\n')), table(lambda t: t.replace('GalaxyID', 'GalaxyId'))],
-                         ids=['byte-order mark', 'CRLF', 'GalaxyId'])
+@pytest.mark.parametrize('change', [
+    pytest.param(table(lambda t: '\ufeff'+t), id='byte-order mark'),
+    pytest.param(table(lambda t: t.replace('\n', '\r\n')), id='CRLF'),
+    pytest.param(table(lambda t: t.replace('GalaxyID', 'GalaxyId')), id='GalaxyId')])
 def test_tables_of_other_programs(command, galaxies, damaged, change):
     change(damaged/LABELS)
     assert command('gz_fastai_data', 'check', damaged).returncode == 0
@@ -123,7 +127,7 @@ def test_a_sample_and_its_check(command, tmp_path):
     assert res.returncode == 0 and 'gz_fastai_train --data made' in res.stdout
     assert len(list((tmp_path/'made'/IMAGES).iterdir())) == 20
     res = command('gz_fastai_data', 'check', 'made', '--images')
-    assert res.returncode == 0 and res.stdout.splitlines()[-1] == 'nothing is wrong'
+    assert res.returncode == 0 and res.stdout.splitlines()[-1] == 'no problems found'
     res = command('gz_fastai_data', 'sample', 'made', '--n', 21)
     assert res.returncode == 2 and 'holds no sample of 21 galaxies' in res.stderr
 
@@ -170,10 +174,12 @@ def kaggle(galaxies, tmp_path):
 def test_fetch(command, kaggle, tmp_path):
     pytest.importorskip('kagglehub')
     files, asked = kaggle
-    env = dict(KAGGLE_API_ENVIRONMENT='TEST', HOME=str(tmp_path), KAGGLE_CONFIG_DIR=str(tmp_path/'.kaggle'), KAGGLEHUB_CACHE=str(tmp_path/'hub'), KAGGLE_USERNAME='', KAGGLE_KEY='')
+    env = dict(KAGGLE_API_ENVIRONMENT='TEST', KAGGLE_USERNAME='', KAGGLE_KEY='', HOME=str(tmp_path),
+               KAGGLE_CONFIG_DIR=str(tmp_path/'.kaggle'), KAGGLEHUB_CACHE=str(tmp_path/'hub'))
     res = command('gz_fastai_data', 'fetch', 'galaxy-zoo', **env)
     assert res.returncode == 2 and res.stderr.count('gz_fastai_data:') == 1 and 'Traceback' not in res.stderr
-    for w in ('accept the rules on https://www.kaggle.com/c/galaxy-zoo-the-galaxy-challenge/rules', 'create a token', 'or download training_solutions_rev1.zip'): assert w in res.stderr
+    for w in ('accept the rules on https://www.kaggle.com/c/galaxy-zoo-the-galaxy-challenge/rules', 'create a token',
+              'or download training_solutions_rev1.zip'): assert w in res.stderr
     env |= dict(KAGGLE_USERNAME='someone', KAGGLE_KEY='key')
     shutil.move(files/COMPETITION_FILES[1], tmp_path/'kept back')
     res = command('gz_fastai_data', 'fetch', 'galaxy-zoo', **env)

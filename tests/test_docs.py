@@ -59,9 +59,20 @@ def test_commands(page, command, galaxies, tmp_path):
 
 
 def test_python_of_the_readme(cache, tmp_path):
-    for block in blocks(ROOT/'README.md', 'python'):
-        short = block.replace('Catalogue.sample()', 'Catalogue.sample(60)').replace('fit_one_cycle(12)', 'fit_one_cycle(1)')
-        assert short.count('60') and short.count('cycle(1)')
-        env = dict(os.environ, GZ_FASTAI_CACHE=str(cache), MPLBACKEND='Agg')
-        res = subprocess.run([sys.executable, '-c', short], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
-        assert res.returncode == 0, res.stderr
+    "Its blocks are one script"
+    text = ''.join(blocks(ROOT/'README.md', 'python'))
+    short = text.replace('fit_one_cycle(12)', 'fit_one_cycle(1)').replace('size=64', 'size=32')
+    assert 'sample(60)' in short and 'cycle(1)' in short and 'size=32' in short
+    env = dict(os.environ, GZ_FASTAI_CACHE=str(cache), MPLBACKEND='Agg')
+    res = subprocess.run([sys.executable, '-c', short], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+    assert res.returncode == 0, res.stderr
+
+
+def test_readme_is_short():
+    assert len((ROOT/'README.md').read_text(encoding='utf-8').split()) < 1350
+
+
+def test_tutorials_open_in_colab():
+    for nb in (ROOT/'nbs'/'tutorials').glob('*.ipynb'):
+        assert f'colab.research.google.com/github/gz-fastai/gz_fastai/blob/main/nbs/tutorials/{nb.name})' in text_of(nb), nb.name
+        assert 'pip install' in nb.read_text(encoding='utf-8'), nb.name

@@ -6,6 +6,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from conftest import BIN
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,9 +33,11 @@ def newest(tmp_path_factory):
     (site/'below.pth').write_text(sysconfig.get_path('purelib'))
     pip = [sys.executable, '-m', 'pip', '--python', python]
     sh(*pip, 'install', '-q', '--no-deps', '--force-reinstall', wheel)
-    sh(*pip, 'install', '-q', '--upgrade', 'fastai', 'fastcore')
-    check = subprocess.run([*pip, 'check'], capture_output=True, text=True).stdout
-    assert 'fastcore' in check or 'No broken' in check, check     # pip has checked; nbdev's own pin may be broken here
+    got = subprocess.run([*map(str, pip), 'install', '-q', '--upgrade', 'fastai', 'fastcore'], capture_output=True, text=True)
+    if any(o in got.stderr for o in ('Failed to establish a new connection', 'NewConnectionError', 'Temporary failure in name resolution', 'No matching distribution')):
+        pytest.skip('no package index is reachable')
+    assert got.returncode == 0, got.stderr
+    check = subprocess.run([*map(str, pip), 'check'], capture_output=True, text=True).stdout      # nbdev's own pin may be broken here
     assert not [o for o in check.splitlines() if o.startswith(('gz_fastai ', 'gz-fastai ', 'fastai '))], check
     return python.parent
 
@@ -47,14 +50,14 @@ def test_it_is_the_wheel_and_the_newest(newest):
 
 
 def test_same_flags(newest, command):
-    here, there = (command('gz_fastai_train', '--help', **kw) for kw in ({}, dict(bin=newest)))
+    here, there = (command('gz_fastai_train', '--help', bin=o) for o in (BIN, newest))
     assert there.returncode == 0 and here.stdout == there.stdout
-    bad = [command('gz_fastai_train', '--epochs', 'x', **kw) for kw in ({}, dict(bin=newest))]
+    bad = [command('gz_fastai_train', '--epochs', 'x', bin=o) for o in (BIN, newest)]
     assert [o.returncode for o in bad] == [2, 2] and bad[0].stderr == bad[1].stderr
 
 
 def test_trains(newest, command, galaxies, tmp_path):
-    res = command('gz_fastai_train', '--data', galaxies, '--epochs', 1, '--out', 'run', bin=newest)
+    res = command('gz_fastai_train', '--data', galaxies, '--arch', 'test_resnet', '--size', 32, '--epochs', 1, '--out', 'run', bin=newest)
     assert res.returncode == 0, res.stderr
     assert 'RMSE on' in res.stdout and (tmp_path/'run'/'metrics.json').exists()
 
@@ -64,9 +67,9 @@ def test_a_notebook_works(newest, galaxies, cache, tmp_path):
     code = f'''
 import matplotlib; matplotlib.use('agg')
 from gz_fastai.all import *
-dls = GalaxyDataLoaders.from_catalogue(Catalogue({str(galaxies)!r}), bs=16, store=Store.open(Catalogue({str(galaxies)!r}).files, folder={str(cache)!r}))
+dls = GalaxyDataLoaders.from_catalogue(Catalogue({str(galaxies)!r}), bs=16, size=32, store=Store.open(Catalogue({str(galaxies)!r}).files, size=32, folder={str(cache)!r}))
 dls.show_batch()
-learn = galaxy_learner(dls)
+learn = galaxy_learner(dls, 'test_resnet')
 learn.fit_one_cycle(1)
 learn.show_results()
 assert learn.get_preds()[0].sum(1).isfinite().all()

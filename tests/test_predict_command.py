@@ -1,12 +1,13 @@
-"gz_fastai_predict and gz_fastai_baseline as they are installed."
+"gz_fastai_predict and gz_fastai_baseline."
 import json
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import BIN
 
-from gz_fastai.schema import GZ2
+from gz_fastai.data.schema import GZ2
 
 LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
 
@@ -14,19 +15,19 @@ LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
 @pytest.fixture
 def runs(command, galaxies, tmp_path):
     "Two runs, of different networks and sizes, in the folder where commands run"
-    for arch, size in (('vgg7', 48), ('resnet10t', 32)):
+    for arch, size in (('vgg7', 32), ('test_resnet', 48)):
         res = command('gz_fastai_train', '--data', galaxies, '--arch', arch, '--size', size, '--epochs', 1, '--out', arch)
         assert res.returncode == 0, res.stderr
-    return ['vgg7', 'resnet10t']
+    return ['vgg7', 'test_resnet']
 
 
 def test_from_runs_to_a_submission(command, galaxies, runs, tmp_path):
     header = (galaxies/LABELS).read_text().splitlines()[0]
     ids = pd.read_csv(galaxies/LABELS).GalaxyID.tolist()
     (tmp_path/'sample.csv').write_text('GalaxyID\n'+'\n'.join(map(str, ids[::-1]))+'\n')
-    res = command('gz_fastai_predict', *runs, '--images', galaxies/IMAGES, '--views', 8, '--like', 'sample.csv', '--out', 'both.csv', '--precision', 'fp32')
+    res = command('gz_fastai_predict', *runs, '--images', galaxies/IMAGES, '--views', 8, '--like', 'sample.csv', '--out', 'both.csv', '--precision', 'fp32', bin=BIN)     # --like: as version 0.1.0 called --ids
     assert res.returncode == 0, res.stderr
-    assert '80 galaxies, 2 runs, 8 views' in res.stdout and 'were trained on' in res.stdout
+    assert '80 galaxies, 2 runs, 8 views' in res.stdout and 'training set of every run' in res.stdout
     assert (tmp_path/'both.csv').read_text().splitlines()[0] == header
     both = pd.read_csv(tmp_path/'both.csv')
     assert both.GalaxyID.tolist() == ids[::-1] and len(GZ2.audit(both, tol=1e-4)) == 0
@@ -36,24 +37,33 @@ def test_from_runs_to_a_submission(command, galaxies, runs, tmp_path):
     np.testing.assert_allclose(one.loc[valid.index], valid, atol=1e-5)
     assert pd.read_csv(tmp_path/'one.csv.trained_on').GalaxyID.tolist() == sorted(set(ids)-set(valid.index))
     # what is there is left alone; what is wrong is one line
-    for args, word in [(['--out', 'one.csv'], 'is there already'), (['--out', 'x.csv', '--views', 7], 'there are 1, 8, 16, 60'), (['--out', 'x.txt'], '.csv or .parquet'),
-                       (['--out', 'x.csv', '--device', 'tpu9'], 'not to be had here')]:
+    for args, word in [(['--out', 'one.csv'], 'one.csv: '), (['--out', 'x.csv', '--views', 7], 'views must be 1, 8, 16 or 60'), (['--out', 'x.txt'], '.csv or .parquet'),
+                       (['--out', 'x.csv', '--device', 'tpu9'], 'tpu9')]:
         res = command('gz_fastai_predict', 'vgg7', '--images', galaxies/IMAGES, *args)
         assert res.returncode == 2 and word in res.stderr and len(res.stderr.splitlines()) == 1, res.stderr
 
 
-@pytest.mark.parametrize('arch', ['vgg7', 'resnet10t'])
-@pytest.mark.parametrize('activation', ['softmax', 'sigmoid', 'divisive'])
+@pytest.mark.parametrize('arch, activation', [('vgg7', 'softmax'), ('test_resnet', 'softmax'), ('test_resnet', 'sigmoid'), ('test_resnet', 'divisive')])
 def test_a_new_process_predicts_what_the_learner_did(command, galaxies, tmp_path, arch, activation):
     "valid.csv is what the live Learner predicted; to 1e-6 in fp32"
     (tmp_path/'fp32.toml').write_text('precision = "fp32"\nbs = 16\n')
     res = command('gz_fastai_train', '--config', 'fp32.toml', '--data', galaxies, '--arch', arch, '--activation', activation, '--size', 32, '--epochs', 1, '--out', 'run')
     assert res.returncode == 0, res.stderr
-    res = command('gz_fastai_predict', 'run', '--images', galaxies/IMAGES, '--like', 'run/valid.csv', '--out', 'again.csv', '--precision', 'fp32')
+    res = command('gz_fastai_predict', 'run', '--images', galaxies/IMAGES, '--ids', 'run/valid.csv', '--out', 'again.csv', '--precision', 'fp32')
     assert res.returncode == 0, res.stderr
     live, again = [pd.read_csv(tmp_path/o).to_numpy() for o in ('run/valid.csv', 'again.csv')]
     assert np.ptp(live[:, 1]) > 0
     np.testing.assert_allclose(again, live, atol=1e-6, rtol=0)
+
+
+def test_parquet(command, galaxies, runs, tmp_path):
+    "The same numbers as in the CSV, with IDs as text"
+    for suffix in ('csv', 'parquet'):
+        res = command('gz_fastai_predict', 'vgg7', '--images', galaxies/IMAGES, '--out', f'x.{suffix}')
+        assert res.returncode == 0, res.stderr
+    csv, parquet = pd.read_csv(tmp_path/'x.csv', dtype={'GalaxyID': str}), pd.read_parquet(tmp_path/'x.parquet')
+    assert parquet.columns.tolist() == csv.columns.tolist() and parquet.GalaxyID.tolist() == csv.GalaxyID.tolist()
+    np.testing.assert_allclose(parquet[GZ2.columns], csv[GZ2.columns], atol=1e-7)
 
 
 def test_unreadable_image(command, damaged, runs, tmp_path):
@@ -61,7 +71,7 @@ def test_unreadable_image(command, damaged, runs, tmp_path):
     broken.write_bytes(broken.read_bytes()[:500])
     args = ['vgg7', '--images', damaged/IMAGES]
     res = command('gz_fastai_predict', *args, '--out', 'filled.csv')
-    assert res.returncode == 0 and '1 unreadable images got the mean label' in res.stdout and broken.name in res.stdout
+    assert res.returncode == 0 and '1 unreadable image filled' in res.stdout and broken.name in res.stdout
     labels = pd.read_csv(damaged/LABELS).set_index('GalaxyID')
     trained = json.loads((tmp_path/'vgg7'/'model.json').read_text())['trained_on']
     filled = pd.read_csv(tmp_path/'filled.csv').set_index('GalaxyID')
@@ -81,4 +91,4 @@ def test_baselines(command, galaxies, tmp_path):
     assert files['all-ones'].drop(columns='GalaxyID').to_numpy().min() == 1
     assert 1 < len(files['central-pixel-Kaggle'].drop(columns='GalaxyID').round(6).drop_duplicates()) < 20
     res = command('gz_fastai_baseline', '--data', galaxies, '--out', 'baselines')
-    assert res.returncode == 2 and 'is not empty' in res.stderr
+    assert res.returncode == 2 and 'baselines: ' in res.stderr

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pandas as pd
 
-from gz_fastai.schema import GZ2
+from gz_fastai.data.schema import GZ2
 
 
 def test_two_epochs_beat_the_mean_by_far(command, real_data, tmp_path):
-    args = ['--data', real_data, '--epochs', 2, '--out', 'run']
+    args = ['--data', real_data, '--epochs', 2, '--size', 32, '--out', 'run']     # small: a plain CPU trains it in minutes
     if (real_data/'validation_ids.csv').exists(): args += ['--valid', real_data/'validation_ids.csv']
     res = command('gz_fastai_train', *args, timeout=1800)
     assert res.returncode == 0, res.stderr

@@ -6,8 +6,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from gz_fastai.config import Config
-from gz_fastai.run import train
+from gz_fastai.training.config import Config
+from gz_fastai.training.train import train
 
 RECIPES = sorted((Path(__file__).parent.parent/'recipes').glob('*.toml'))
 
@@ -18,12 +18,12 @@ def test_there_are_recipes(): assert {'full', 'lora-resnet50'} <= {o.stem for o 
 @pytest.mark.parametrize('file', RECIPES, ids=lambda o: o.stem)
 def test_dry_run(file, galaxies, tmp_path, monkeypatch):
     monkeypatch.setenv('GZ_FASTAI_CACHE', str(tmp_path))
-    asked = Config.read(file)
+    requested = Config.read(file)
     small = dict(data=galaxies, epochs=2, minutes=None, size=32, bs=8, out=tmp_path/'run')
-    if asked.pretrained:
-        torch.manual_seed(1234)     # not the weights that the training would start from anyway
-        save_file(timm.create_model(asked.arch, num_classes=0).state_dict(), tmp_path/'weights.safetensors')
+    if requested.pretrained:
+        torch.manual_seed(1234)     # not the weights that the run would start from anyway
+        save_file(timm.create_model(requested.arch, num_classes=0).state_dict(), tmp_path/'weights.safetensors')
         small |= dict(pretrained=False, weights=tmp_path/'weights.safetensors')
     run = train(Config.read(file, **small))
     assert len(run.history) == 2 and 0 < run.metrics['rmse'] < .5
-    assert run.model()[2]['arch'] == asked.arch
+    assert run.model()[2]['arch'] == requested.arch
