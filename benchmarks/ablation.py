@@ -1,21 +1,24 @@
-"""What each piece of the default recipe is worth: one training per arm, one row per training in a CSV.
+"""What each piece of the default recipe is worth: one run and one row of a CSV per arm.
 
     python benchmarks/ablation.py --data galaxy-zoo [--without validation_ids.csv] [--only NAME ...] [--seeds 0 1] --out ablation.csv
 
 Every arm changes one thing, or two, of the first, the reference. All are trained and scored on a fixed split of the training galaxies (a tenth, by
 the hash of their IDs); the galaxies of `--without` take no part, so that they stay unseen by the choices made here. The same
-command goes on where it stopped: finished arms are skipped, and the one that was cut off takes up its last whole epoch.
+command resumes: finished arms are skipped, and an interrupted one continues after its last complete epoch.
 """
-import argparse, shutil, time
+import argparse
 from pathlib import Path
 
 import pandas as pd
 from timm.models import build_model_with_cfg, register_model
 
-from gz_fastai.catalogue import *
-from gz_fastai.config import *
-from gz_fastai.models import *
-from gz_fastai.run import *
+from gz_fastai.core import *
+from gz_fastai.experiment import *
+from gz_fastai.data.catalogue import *
+from gz_fastai.model.backbones import *
+from gz_fastai.model.runs import *
+from gz_fastai.training.config import *
+from gz_fastai.training.train import *
 
 EPOCHS = 8
 BASE = dict(arch='vgg7', size=64, crop=216, bs=128, opt='muon', lr=6e-3, wd=.05, drop=.25, zoom=1.1, activation='softmax', loss='rmse')   # the reference, whatever the defaults are today
@@ -35,7 +38,7 @@ ARMS = {'reference': {}, 'softmax, mse': dict(loss='mse')} | {f'{a}, {l}': dict(
     'batches of 64': dict(bs=64, lr=4e-3),
     'average of the weights, 0.99': dict(ema=.99),
     'average of the weights, 0.95': dict(ema=.95),
-    'no augmentation': dict(p_rotate=0., flip=0., p_zoom=0.),
+    'no augmentation': dict(p_rotate=0., p_flip=0., p_zoom=0.),
     'flips only': dict(p_rotate=0., p_zoom=0.),
     'no zoom': dict(p_zoom=0.),
     'zoom 1.3': dict(zoom=1.3),
@@ -69,16 +72,18 @@ def main():
     labels = out.with_suffix('.labels.csv')
     table = pd.read_csv(label_source(args.data))
     if args.without: table = table[~table.iloc[:, 0].isin(pd.read_csv(args.without).iloc[:, 0])]
-    with whole_file(labels) as tmp: table.to_csv(tmp, index=False)
+    with atomic_write(labels) as tmp: table.to_csv(tmp, index=False)
     for seed in args.seeds:
         for arm in args.only:
             if ((done.arm == arm) & (done.seed == seed)).any(): continue
-            folder,begun = out.with_suffix('')/f'{arm.replace(" ", "-").replace(",", "")}-{seed}',time.time()
-            if not (folder/'metrics.json').exists(): train(Config(**dict(data=args.data, labels=labels.resolve(), epochs=args.epochs, seed=seed, out=folder) | BASE | ARMS[arm]))
+            folder = out.with_suffix('')/f'{arm.replace(" ", "-").replace(",", "")}-{seed}'
+            cfg = Config(**dict(data=args.data, labels=labels.resolve(), epochs=args.epochs, seed=seed, out=folder) | BASE | ARMS[arm])
+            rec = read_record(folder)
+            if rec is None or rec.state != 'finished': train(cfg)
             run = Run(folder)
             row = dict(arm=arm, seed=seed, rmse=round(run.metrics['rmse'], 5), train_loss=round(run.history.train_loss.iloc[-1], 5), accuracy=round(run.metrics['accuracy']['accuracy'], 4), seconds=round(run.metrics['seconds']))
             done = pd.concat([done, pd.DataFrame([row])])
-            with whole_file(out) as tmp: done.to_csv(tmp, index=False)
+            with atomic_write(out) as tmp: done.to_csv(tmp, index=False)
             print(row, flush=True)
     print(done.to_string(index=False))
 

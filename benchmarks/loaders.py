@@ -1,12 +1,12 @@
-"""Images per second of ready augmented batches: this package beside stock fastai, torchvision and timm, on the same files.
+"""Images per second of ready augmented batches: this package compared with stock fastai, torchvision and timm, on the same files.
 
     python benchmarks/loaders.py --data galaxy-zoo
 
 Every row does the same thing: the central 216 pixels of a galaxy, flipped, rotated by any angle, magnified by up to 10%,
-at 64 or 128 pixels, normalised, with its labels, in batches of 64; with `jitter` also brightness, contrast and, but for
-fastai, colour. timm has no rotation by any angle among its own transforms and goes without. The store is built before, and
-what that costs stands below the table. Contestants take turns, several rounds, and each one's median counts. Run it on a
-quiet machine; the ratios carry over to others, the figures do not.
+at 64 or 128 pixels, normalized, with its labels, in batches of 64; with `jitter` also brightness, contrast and, except for
+fastai, color. timm has no rotation by arbitrary angles among its own transforms and does without. The store is built first;
+its cost is printed below the table. Contestants take turns for several rounds, and the median of each counts. Run it on a
+quiet machine; the ratios carry over to others, the rates do not.
 """
 import argparse, json, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.vision.all import *
-from timm.data import create_loader, create_transform
+from timm.data import create_loader
 from torch.utils.data import DataLoader as TorchLoader
 from torchvision.io import decode_image
 from torchvision.transforms import v2
 
-from gz_fastai.catalogue import *
-from gz_fastai.store import *
-from gz_fastai.augment import *
-from gz_fastai.data import *
+from gz_fastai.data.catalogue import *
+from gz_fastai.data.store import *
+from gz_fastai.data.augment import *
+from gz_fastai.data.loaders import *
 
 CROP, BS, STATS = 216, 64, ([.05]*3, [.1]*3)
 
@@ -34,9 +34,12 @@ def ours(cat, size, jitter, workers, store):
 
 
 def stock_fastai(cat, size, jitter, workers, store):
-    tfms = aug_transforms(flip_vert=True, max_rotate=180., max_zoom=1.1, min_zoom=.9, max_warp=0., p_affine=1., max_lighting=.1 if jitter else 0., p_lighting=1.)
-    block = DataBlock(blocks=(ImageBlock, RegressionBlock(n_out=len(cat.schema))), get_x=lambda r: cat.files[r], get_y=lambda r: cat.labels[r],
-                      splitter=lambda o: (list(range(len(o))), list(range(BS))), item_tfms=[CropPad(CROP), Resize(size)], batch_tfms=tfms + [Normalize.from_stats(*STATS, cuda=False)])
+    tfms = aug_transforms(flip_vert=True, max_rotate=180., max_zoom=1.1, min_zoom=.9, max_warp=0., p_affine=1.,
+                          max_lighting=.1 if jitter else 0., p_lighting=1.)
+    block = DataBlock(blocks=(ImageBlock, RegressionBlock(n_out=len(cat.schema))),
+                      get_x=lambda r: cat.files[r], get_y=lambda r: cat.labels[r],
+                      splitter=lambda o: (list(range(len(o))), list(range(BS))), item_tfms=[CropPad(CROP), Resize(size)],
+                      batch_tfms=tfms + [Normalize.from_stats(*STATS, cuda=False)])
     return block.dataloaders(list(cat.train), bs=BS, num_workers=workers, device='cpu').train
 
 
@@ -50,20 +53,22 @@ class Files(torch.utils.data.Dataset):
 
 
 def torchvision_v2(cat, size, jitter, workers, store):
-    tfm = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip(), v2.RandomAffine(180, scale=(.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR),
-                      v2.CenterCrop(CROP), v2.Resize(size), *[v2.ColorJitter(.1, .1, .1)]*jitter, v2.ToDtype(torch.float32, scale=True), v2.Normalize(*STATS)])
+    affine = v2.RandomAffine(180, scale=(.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR)
+    color = [v2.ColorJitter(.1, .1, .1)] if jitter else []
+    tfm = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip(), affine, v2.CenterCrop(CROP), v2.Resize(size),
+                      *color, v2.ToDtype(torch.float32, scale=True), v2.Normalize(*STATS)])
     return TorchLoader(Files(cat, tfm, lambda f: decode_image(str(f))), BS, shuffle=True, num_workers=workers, drop_last=True)
 
 
 def timm_loader(cat, size, jitter, workers, store):
     data = Files(cat, None, PILImage.create)
-    loader = create_loader(data, (3, size, size), BS, is_training=True, use_prefetcher=False, no_aug=False, scale=(.25, .27), ratio=(1., 1.), hflip=.5, vflip=.5,
-                           color_jitter=.1 if jitter else 0., num_workers=workers, mean=STATS[0], std=STATS[1], device=torch.device('cpu'), persistent_workers=False)
-    return loader
+    return create_loader(data, (3, size, size), BS, is_training=True, use_prefetcher=False, no_aug=False, scale=(.25, .27), ratio=(1., 1.),
+                         hflip=.5, vflip=.5, color_jitter=.1 if jitter else 0., num_workers=workers, mean=STATS[0], std=STATS[1],
+                         device=torch.device('cpu'), persistent_workers=False)
 
 
-CONTESTANTS = [('gz_fastai', ours, 0), ('fastai', stock_fastai, 0), ('fastai', stock_fastai, 2), ('torchvision v2', torchvision_v2, 0), ('torchvision v2', torchvision_v2, 2),
-               ('timm', timm_loader, 2)]
+CONTESTANTS = [('gz_fastai', ours, 0), ('fastai', stock_fastai, 0), ('fastai', stock_fastai, 2),
+               ('torchvision v2', torchvision_v2, 0), ('torchvision v2', torchvision_v2, 2), ('timm', timm_loader, 2)]
 
 
 def rate(loader, seconds):
@@ -81,7 +86,6 @@ def rate(loader, seconds):
 
 
 def table(cat, sizes, seconds, rounds):
-    best = {}
     for size in sizes:
         start = time.perf_counter()
         store = Store.open(cat.files, crop=CROP, size=size, folder=tmp/f'stores{size}')
@@ -92,29 +96,35 @@ def table(cat, sizes, seconds, rounds):
                 for n, make, w in CONTESTANTS: got[n, w].append(rate(make(cat, size, jitter, w, store), seconds))
             med = {k: statistics.median(v) for k, v in got.items()}
             stock = max(v for (n, _), v in med.items() if n == 'fastai')
-            print(f'\n{size} px, flips, rotation, zoom{", jitter" if jitter else ""}\n  {"loader":<16}{"workers":>8}{"images/s":>10}{"of ours":>9}   rounds')
-            for (n, w), v in med.items(): print(f'  {n:<16}{w:>8}{v:>10,.0f}{v/med["gz_fastai", 0]:>9.3f}   {" ".join(f"{o:,.0f}" for o in got[n, w])}')
-            print(f'  ours over the faster stock fastai: {med["gz_fastai", 0]/stock:.1f}; over timm: {med["gz_fastai", 0]/med["timm", 2]:.1f}', flush=True)
-            if not jitter: print(f'  building the store: {built:.1f} s, {built/(len(cat)/stock):.2f} stock epochs of as many images', flush=True)
+            ours_med = med['gz_fastai', 0]
+            print(f'\n{size} px, flips, rotation, zoom{", jitter" if jitter else ""}')
+            print(f'  {"loader":<16}{"workers":>8}{"images/s":>10}{"of ours":>9}   rounds')
+            for (n, w), v in med.items():
+                rounds_of = ' '.join(f'{o:,.0f}' for o in got[n, w])
+                print(f'  {n:<16}{w:>8}{v:>10,.0f}{v/ours_med:>9.3f}   {rounds_of}')
+            print(f'  ours over the faster stock fastai: {ours_med/stock:.1f}; over timm: {ours_med/med["timm", 2]:.1f}', flush=True)
+            if not jitter: print(f'  building the store: {built:.1f} s, {built/(len(cat)/stock):.2f} epochs of stock fastai', flush=True)
 
 
-def memory(): return {k: int(v.split()[0])/1024 for k, v in (o.split(':') for o in open('/proc/self/status')) if k in ('RssAnon', 'RssFile')}
+def memory():
+    lines = (o.split(':') for o in open('/proc/self/status'))
+    return {k: int(v.split()[0])/1024 for k, v in lines if k in ('RssAnon', 'RssFile')}
 
 
 def repeated(cat, n):
     "A catalogue of n galaxies: those of `cat`, again and again"
     rows = np.resize(np.arange(len(cat)), n)
-    res = copy(cat)
-    res.files, res.labels, res.ids = [cat.files[r] for r in rows], cat.labels[rows], np.arange(n).astype(str)
-    res.is_valid, res.left_out = np.arange(n) >= n-BS, np.zeros(n, bool)
-    return res
+    table = pd.DataFrame(cat.labels[rows], columns=cat.schema.columns)
+    table = table.assign(id_str=np.arange(n), file_loc=[cat.files[r] for r in rows], held_out=np.arange(n) >= n-BS)
+    return Catalogue.from_table(table, schema=cat.schema, valid='held_out')
 
 
 def slope(cat, ns):
     print('\n64 px, one catalogue size after the other, each in a process of its own: an epoch of batches\n'
           f'  {"galaxies":>9}{"build s":>9}{"us/image":>10}{"RssAnon before":>16}{"after":>8}{"RssFile MB":>12}')
     for n in ns:
-        res = subprocess.run([sys.executable, __file__, '--data', cat.path, '--one', str(n), '--tmp', tmp], capture_output=True, text=True, check=True)
+        cmd = [sys.executable, __file__, '--data', cat.path, '--one', str(n), '--tmp', tmp]
+        res = subprocess.run(cmd, capture_output=True, text=True, check=True)
         r = json.loads(res.stdout.splitlines()[-1])
         print(f'  {n:>9,}{r["build"]:>9.1f}{r["us"]:>10.0f}{r["before"]:>16.0f}{r["after"]:>8.0f}{r["file"]:>12.0f}', flush=True)
 
@@ -128,7 +138,8 @@ def one(cat, n):
     for _ in zip(range(10), loader): pass
     before, start, seen = memory(), time.perf_counter(), 0
     for x, y in loader: seen += len(x)
-    print(json.dumps(dict(build=built, us=(time.perf_counter()-start)/seen*1e6, before=before['RssAnon'], after=memory()['RssAnon'], file=memory()['RssFile'])))
+    us, after = (time.perf_counter()-start)/seen*1e6, memory()
+    print(json.dumps(dict(build=built, us=us, before=before['RssAnon'], after=after['RssAnon'], file=after['RssFile'])))
 
 
 if __name__ == '__main__':

@@ -19,12 +19,12 @@ from fastai.vision.all import *
 from timm.data import create_loader
 from timm.utils import ModelEmaV3
 
-from gz_fastai.catalogue import *
-from gz_fastai.config import *
-from gz_fastai.data import *
-from gz_fastai.learner import auto_precision
-from gz_fastai.metrics import *
-from gz_fastai.run import *
+from gz_fastai.data.catalogue import *
+from gz_fastai.training.config import *
+from gz_fastai.data.loaders import *
+from gz_fastai.model.learner import auto_precision
+from gz_fastai.model.metrics import *
+from gz_fastai.training.train import *
 
 CROP, SIZE, BS, STATS, LR = 180, 64, 64, ([.05]*3, [.1]*3), 2e-3
 
@@ -100,7 +100,7 @@ def gz_fastai(cat, seconds):
     took = time.time()-begun
     model, loss, info = run.model()
     dls = GalaxyDataLoaders.from_catalogue(cat, size=info['size'], crop=info['crop'], stats=info['stats'], device='cpu')
-    return lambda x: loss.activation(model(x)), dls.valid, run.config['chosen']['epochs'], took
+    return lambda x: loss.activation(model(x)), dls.valid, run.resolved['epochs'], took
 
 
 if __name__ == '__main__':

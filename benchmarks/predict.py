@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from gz_fastai.images import *
-from gz_fastai.inference import *
-from gz_fastai.store import *
+from gz_fastai.data.images import *
+from gz_fastai.inference.predict import *
+from gz_fastai.data.store import *
 
 BS = 256
 
@@ -47,7 +47,7 @@ def main():
             except OSError: shutil.copy(f, tmp/'images'/f'{i}.jpg')
         p = Predictor(args.run)
         start = time.perf_counter()
-        store = Store.open(image_ids(tmp/'images', None, p.schema)[1], crop=p.crop, size=p.size, bad='skip')
+        store = Store.open(image_ids(tmp/'images', None, p.schema)[1], crop=p.crop, size=p.size, unreadable='skip')
         print(f'store of {len(store):,} images: {time.perf_counter()-start:.1f} s')
         before = bare(p, store.pixels[:BS])
         memory,stop = [],threading.Event()

@@ -1,9 +1,9 @@
-"""Which pruner suits short trainings: curves of random settings, none of them pruned, and every pruner replayed on them.
+"""Which pruner suits short runs: curves of random settings, none of them pruned, and every pruner replayed on them.
 
     python benchmarks/pruners.py --data galaxy-zoo [--without validation_ids.csv] [--trials 24] [--epochs 6] [--share 3] --out pruners.csv
 
-The settings are drawn from `SPACE` at random, but for batches of 128; the first is the default. Each is trained on one in `--share` of the
-galaxies and gives a row with its RMSE after each epoch on a tenth of them; the same command goes on where it stopped. A replay shows Optuna
+The settings are drawn at random from the default space, except for batches of 128; the first is the default. Each is trained on one in `--share` of the
+galaxies and gives a row with its RMSE after each epoch on a tenth of them; the same command resumes. A replay shows Optuna
 the default and then trials drawn from those rows, as a study would, until a budget of epochs is spent: as many as
 half of `--trials` need without pruning. For each pruner the table says, as means over the replays, how many trials that were, what share
 of them was pruned, and by how much the best that was kept is worse than the best of all rows; once for all
@@ -18,11 +18,11 @@ import optuna
 import pandas as pd
 from optuna.pruners import HyperbandPruner, NopPruner, PercentilePruner, SuccessiveHalvingPruner
 
-from gz_fastai.catalogue import *
-from gz_fastai.config import *
-from gz_fastai.run import *
-from gz_fastai.tune import *
-from gz_fastai.tune import _in_space, _NotAtTheEnd, _suggest
+from gz_fastai.core import *
+from gz_fastai.data.catalogue import *
+from gz_fastai.training.config import *
+from gz_fastai.training.train import *
+from gz_fastai.training.tune import *
 
 PRUNERS = {'none': lambda n: NopPruner(), 'successive halving': lambda n: SuccessiveHalvingPruner(1, 2), 'hyperband': lambda n: HyperbandPruner(1, n, 2)} | {
     f'best {p}%, from epoch {at+1}': lambda n, p=p, at=at: PercentilePruner(p, n_startup_trials=4, n_warmup_steps=at) for p in (90, 75, 50, 33) for at in (0, 1, 3)}
@@ -33,23 +33,23 @@ def curves(args, out):
     labels = out.with_suffix('.labels.csv')
     table = pd.read_csv(label_source(args.data))
     if args.without: table = table[~table.iloc[:, 0].isin(pd.read_csv(args.without).iloc[:, 0])]
-    with whole_file(labels) as tmp: table.iloc[::args.share].to_csv(tmp, index=False)
+    with atomic_write(labels) as tmp: table.iloc[::args.share].to_csv(tmp, index=False)
     space = read_space(['bs=128'])[0]
-    first = _in_space(Config(), space)
+    first = first_trial(Config(), space)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     done = list(csv.DictReader(open(out))) if out.exists() else []
     for n in range(args.trials):
         trial = study.ask()
-        params = first if n == 0 else {k: _suggest(trial, k, v) for k,v in space.items()}
+        params = first if n == 0 else {k: suggest_value(trial, k, v) for k,v in space.items()}
         if n < len(done): continue
         run = train(Config(data=args.data, labels=str(labels.resolve()), epochs=args.epochs, out=str(out.with_suffix('')/f'{n:04d}'), **params))
         done.append(dict(trial=n) | {k: round(v, 5) if isinstance(v, float) else v for k,v in params.items()} | {f'epoch {i+1}': round(v, 5) for i,v in enumerate(run.history.rmse)})
-        with whole_file(out) as tmp: pd.DataFrame(done).to_csv(tmp, index=False)
+        with atomic_write(out) as tmp: pd.DataFrame(done).to_csv(tmp, index=False)
 
 
 def replay(curve, pruner, order, budget):
     "(trials, share of them that was pruned, best RMSE of those that were not) when the epochs of the budget are spent"
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(), pruner=_NotAtTheEnd(pruner, curve.shape[1]))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(), pruner=NotAtTheEnd(pruner, curve.shape[1]))
     kept,spent,trials = [],0,0
     for values in curve[order]:
         trial = study.ask()

@@ -12,10 +12,11 @@ import argparse, statistics, tempfile, time
 import timm
 from fastai.vision.all import *
 
-from gz_fastai.catalogue import *
-from gz_fastai.data import *
-from gz_fastai.learner import *
-from gz_fastai.learner import PRECISIONS
+from gz_fastai.core import *
+from gz_fastai.data.catalogue import *
+from gz_fastai.data.loaders import *
+from gz_fastai.model.learner import *
+from gz_fastai.model.learner import PRECISIONS
 
 SIZE = 64
 
@@ -105,7 +106,7 @@ def main():
         print(f'{k:<38}{len(dls.train)*args.bs/took:>9,.0f}{seen*work[k]/took/top:>9.0%}   {took:.1f} s an epoch, its validation included')
 
     if args.out:
-        with whole_file(args.out) as tmp: pd.DataFrame(rows).assign(peak_gflops=round(top/1e9)).to_csv(tmp, index=False)
+        with atomic_write(args.out) as tmp: pd.DataFrame(rows).assign(peak_gflops=round(top/1e9)).to_csv(tmp, index=False)
 
 
 if __name__ == '__main__': main()

@@ -13,19 +13,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gz_fastai.augment import *
-from gz_fastai.catalogue import *
-from gz_fastai.inference import *
-from gz_fastai.metrics import *
-from gz_fastai.store import *
+from gz_fastai.core import *
+from gz_fastai.data.catalogue import *
+from gz_fastai.data.store import *
+from gz_fastai.model.metrics import *
+from gz_fastai.inference.predict import *
 
 
 @torch.no_grad()
 def both(p, pixels):
     "(fractions averaged over the views, fractions of the averaged raw outputs)"
-    x,frac,raw = torch.as_tensor(pixels).to(p.device).movedim(-1, 1),0,0
-    for m in p.mats:
-        view = ((affine_view(x, m.expand(len(x), 2, 3), p.size)-p.mean)/p.std).contiguous(memory_format=torch.channels_last)
+    frac,raw = 0,0
+    for view in p.views(pixels):
         with torch.autocast(p.device.type, dtype=p.dtype, enabled=p.dtype is not None): out = p.model(view).float()
         frac,raw = frac+p.activation(out),raw+out
     return frac/len(p.mats),p.activation(raw/len(p.mats))
@@ -55,7 +54,7 @@ def main():
             mean = np.mean(preds, axis=0)
             print('{views} views as {space}: {rmse:.5f}, 95% interval {:.4f} to {:.4f}'.format(*rmse_interval(mean, targ), views=views, space=space, rmse=galaxy_rmse(mean, targ)), flush=True)
             rows.append(dict(run=f'mean of {len(preds)}', galaxies=len(targ), views=views, space=space, rmse=round(galaxy_rmse(mean, targ), 5)))
-    with whole_file(args.out) as tmp: pd.DataFrame(rows).to_csv(tmp, index=False)
+    with atomic_write(args.out) as tmp: pd.DataFrame(rows).to_csv(tmp, index=False)
 
 
 if __name__ == '__main__': main()
