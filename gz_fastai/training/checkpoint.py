@@ -6,13 +6,14 @@
 __all__ = ['Checkpoint']
 
 # %% ../../nbs/41_training.checkpoint.ipynb #b304151f
-import json, random, time
+import hashlib, json, random, time
+from contextlib import contextmanager
 
 import pandas as pd
 import torch
 from fastai.vision.all import *
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ..core import *
 from ..model.optimizer import *
@@ -66,11 +67,41 @@ def _set_recorder(recorder, plain, device):
     recorder.smooth_loss.val,recorder.smooth_loss.count = torch.tensor(value, device=device),count
 
 def _show_rows(tracker, rows):
-    "Let a `TrackerCallback` see the rows of earlier epochs"
+    "Let a `TrackerCallback` see the rows of earlier epochs; one that has waited long enough ends the training, as it did before"
     for r in rows:
         better = tracker.comp(r[tracker.idx]-tracker.min_delta, tracker.best)
         if better: tracker.best = r[tracker.idx]
         if hasattr(tracker, 'wait'): tracker.wait = 0 if better else tracker.wait+1
+    if getattr(tracker, 'wait', 0) >= getattr(tracker, 'patience', float('inf')): raise CancelFitException()
+
+# %% ../../nbs/41_training.checkpoint.ipynb #92e13fa5
+def _digest(tensors, state):
+    "A digest of named tensors and of a text"
+    h = hashlib.blake2b(state.encode(), digest_size=16)
+    for k in sorted(tensors): h.update(k.encode()), h.update(tensors[k].cpu().reshape(-1).view(torch.uint8).numpy())
+    return h.hexdigest()
+
+def _write_state(file, tensors, plain):
+    "Write tensors and plain data as one file"
+    tensors,state = {k: v.clone() for k,v in tensors.items()},json.dumps(plain, default=float)     # clones share no memory
+    data = save(tensors, metadata=dict(state=state, digest=_digest(tensors, state)))
+    with atomic_write(file) as tmp: tmp.write_bytes(data)
+
+def _read_state(file):
+    "What `_write_state` wrote"
+    with safe_open(file, 'pt') as f: meta,tensors = f.metadata(),{k: f.get_tensor(k) for k in f.keys()}
+    changed = 'digest' in meta and meta['digest'] != _digest(tensors, meta['state'])     # 0.1.0 wrote none
+    if changed: raise ValueError('its content has changed')
+    return tensors,json.loads(meta['state'])
+
+@contextmanager
+def _using(file):
+    "Turn whatever a damaged checkpoint raises during the block into `BadInput`"
+    try: yield
+    except (CancelFitException, BadInput): raise
+    except Exception as e:
+        why = (str(e).splitlines() or [type(e).__name__])[0]
+        raise BadInput(f'no run can resume from it ({why})', file=file, remedy='remove it to start again') from None
 
 # %% ../../nbs/41_training.checkpoint.ipynb #79834040
 class Checkpoint(Callback):
@@ -92,25 +123,30 @@ def state(self:Checkpoint) -> tuple: # (tensors by name, plain data)
     random_tensors,random_plain = _random_state(self.learn)
     opt_tensors,opt_plain = _opt_state(self.opt)
     tensors = _prefixed('random', random_tensors) | _prefixed('opt', opt_tensors)
-    def weights(m): return {k: v.detach().contiguous() for k,v in m.state_dict().items()}
+    def weights(m): return {k: v.detach() for k,v in m.state_dict().items()}
     tensors |= _prefixed('model', weights(self.model))
     for c in self._averages(): tensors |= _prefixed('average', weights(c.ema.module))
     scaler,smooth = getattr(self.learn, 'scaler', None),self.recorder.smooth_loss
     plain = dict(rows=self.rows, seconds=self.seconds, smooth=[float(smooth.val), smooth.count], random=random_plain,
-                 scaler=scaler.state_dict() if scaler is not None else {})
+                 scaler=scaler.state_dict() if scaler is not None else {}, names=self.names)
     return tensors,plain | opt_plain
 
 # %% ../../nbs/41_training.checkpoint.ipynb #f683bd26
+@patch
+def write_history(self:Checkpoint):
+    "Write a row per epoch."
+    table = pd.DataFrame([[i, *r] for i,r in enumerate(self.rows)], columns=self.names)
+    with atomic_write(self.folder/'history.csv') as tmp: table.to_csv(tmp, index=False)
+
 @patch
 def after_epoch(self:Checkpoint):
     "Write the state and the history."
     row = [o if o is None or isinstance(o, str) else float(o) for o in self.recorder.log[1:]]
     self.rows.append(row)
+    self.names = list(self.recorder.metric_names)
     self.folder.mkdir(parents=True, exist_ok=True)
-    tensors,plain = self.state()
-    with atomic_write(self.file) as tmp: save_file(tensors, tmp, metadata=dict(state=json.dumps(plain, default=float)))
-    table = pd.DataFrame([[i, *r] for i,r in enumerate(self.rows)], columns=list(self.recorder.metric_names))
-    with atomic_write(self.folder/'history.csv') as tmp: table.to_csv(tmp, index=False)
+    _write_state(self.file, *self.state())
+    self.write_history()
 
 # %% ../../nbs/41_training.checkpoint.ipynb #40c36b05
 @patch
@@ -119,12 +155,15 @@ def resume(self:Checkpoint,
 ) -> int:  # number of epochs that are done
     "Continue from the checkpoint; without one, start at the beginning."
     if not self.file.exists(): return 0
-    with safe_open(self.file, 'pt') as f:
-        plain,tensors = json.loads(f.metadata()['state']),{k: f.get_tensor(k) for k in f.keys()}
-    self.saved,self.rows,self.start = (tensors, plain),plain['rows'],self.start-plain['seconds']
-    learn.model.load_state_dict(_under('model', tensors))
-    learn.create_opt()
-    _set_opt_state(learn.opt, _under('opt', tensors), plain)
+    with _using(self.file):
+        tensors,plain = self.saved = _read_state(self.file)
+        self.rows,self.start = plain['rows'],self.start-plain['seconds']
+        learn.model.load_state_dict(_under('model', tensors))
+        learn.create_opt()
+        _set_opt_state(learn.opt, _under('opt', tensors), plain)
+    if 'names' in plain:     # 0.1.0 did not keep them; what was killed before it wrote the last row has them
+        self.names = plain['names']
+        self.write_history()
     learn._do_fit = partial(_fit_rest, learn, len(self.rows))
     return len(self.rows)
 
@@ -138,14 +177,16 @@ def _fit_rest(learn, done):
 def before_fit(self:Checkpoint):
     "Put back the averages of the weights."
     if self.saved is None: return
-    for c in self._averages(): c.ema.module.load_state_dict(_under('average', self.saved[0]))
+    with _using(self.file):
+        for c in self._averages(): c.ema.module.load_state_dict(_under('average', self.saved[0]))
 
 @patch
 def before_epoch(self:Checkpoint):
     "Put back the random numbers and the records, once."
     if self.saved is None: return
     (tensors,plain),self.saved = self.saved,None
-    _set_random_state(self.learn, _under('random', tensors), plain['random'])
-    _set_recorder(self.recorder, plain, self.dls.device)
-    if plain['scaler']: self.learn.scaler.load_state_dict(plain['scaler'])
-    for c in self.learn.cbs.filter(lambda o: isinstance(o, TrackerCallback)): _show_rows(c, self.rows)
+    with _using(self.file):
+        _set_random_state(self.learn, _under('random', tensors), plain['random'])
+        _set_recorder(self.recorder, plain, self.dls.device)
+        if plain['scaler']: self.learn.scaler.load_state_dict(plain['scaler'])
+        for c in self.learn.cbs.filter(lambda o: isinstance(o, TrackerCallback)): _show_rows(c, self.rows)
