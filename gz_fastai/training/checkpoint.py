@@ -82,8 +82,8 @@ def _digest(tensors, state):
     return h.hexdigest()
 
 def _write_state(file, tensors, plain):
-    "Write tensors and plain data as one file"
-    tensors,state = {k: v.clone() for k,v in tensors.items()},json.dumps(plain, default=float)     # clones share no memory
+    "Write tensors, which may share memory, and plain data as one file"
+    tensors,state = {k: v.clone(memory_format=torch.contiguous_format) for k,v in tensors.items()},json.dumps(plain, default=float)
     data = save(tensors, metadata=dict(state=state, digest=_digest(tensors, state)))
     with atomic_write(file) as tmp: tmp.write_bytes(data)
 
