@@ -7,7 +7,7 @@ __all__ = ['read_config', 'train_command', 'crossval_command', 'tune_command', '
            'baseline_command', 'data_command']
 
 # %% ../nbs/60_cli.ipynb #93822d3a
-import argparse, ast, contextlib, io, json, sys, tokenize, warnings
+import argparse, ast, contextlib, errno, io, json, os, re, sys, tempfile, tokenize, traceback, warnings
 from collections import namedtuple
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,7 +73,7 @@ class _Parser(argparse.ArgumentParser):
                          argument_default=argparse.SUPPRESS, **kwargs)
         self.add_argument('--version', action='version', version=gz_fastai.__version__)
 
-    def error(self, message): self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
+    def error(self, message): self.exit(2, f'{self.prog}: {_flat(message)}; see {self.prog} --help\n')
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args([_RENAMED.get(o, o) for o in args], namespace)
@@ -103,20 +103,74 @@ def read_config(
     if 'epochs' in given: given['minutes'] = None     # of the file
     return Config.read(file, **given)
 
-# %% ../nbs/60_cli.ipynb #a07ec73f
-@contextlib.contextmanager
-def _one_line(parser, *errors, resumes=''):
-    "End the process with one line instead of a traceback: status 2 for bad input, 1 for `errors`, 130 for Ctrl-C"
-    warnings.filterwarnings('ignore', category=FutureWarning)   # what libraries tell each other while they are imported
-    try: yield
-    except BadInput as e: parser.exit(2, f'{parser.prog}: {e}\n')
-    except (OSError, *errors) as e: parser.exit(1, f'{parser.prog}: {e}\n')
-    except KeyboardInterrupt: parser.exit(130, f'\n{parser.prog}: interrupted{resumes}\n')
+# %% ../nbs/60_cli.ipynb #5ff9d305
+def _flat(text):
+    "A text on one line, without anything that a terminal would obey"
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
 
+def _reason(e):
+    "What an error of a library says, in one line"
+    text = str(e.args[0] if e.args else '').partition(':\n\t')[2] if 'when calling event' in str(e) else str(e)     # fastai names the callback first
+    first = next((o.strip() for o in text.splitlines() if o.strip()), '')
+    plain = isinstance(e, (RuntimeError, FloatingPointError)) and first
+    why = first if plain else f'{type(e).__name__}: {first}' if first else type(e).__name__
+    return why if e.__cause__ is None else f'{why} ({_reason(e.__cause__)})'
+
+def _explained(e):
+    "What went wrong, where, and what to do about it"
+    if isinstance(e, OSError) and e.errno:
+        full = e.errno in (errno.ENOSPC, errno.EDQUOT)
+        where = f'{e.filename}: ' if e.filename is not None else ''
+        return f'{where}{e.strerror}' + '; make room, or set GZ_FASTAI_CACHE or --out to a folder on another disk'*full
+    why = _reason(e)
+    memory = isinstance(e, MemoryError) or re.search('out of memory|not enough memory|allocate memory', why, re.I)
+    return f'not enough memory ({why}); take a smaller bs or size' if memory else why
+
+# %% ../nbs/60_cli.ipynb #b44aa2d4
+def _traceback_file(e):
+    "Where the traceback of an error is; empty for one that needs none"
+    log = getattr(e, 'log', None)
+    if log is None and not isinstance(e, (FloatingPointError, OSError)):
+        with contextlib.suppress(OSError), tempfile.NamedTemporaryFile('w', prefix='gz_fastai-', suffix='.log', delete=False, errors='backslashreplace') as f:
+            f.write(''.join(traceback.format_exception(e)))
+            log = f.name
+    return f'; the traceback is in {log}' if log else ''
+
+def _open_streams():
+    "Let the standard streams take any text, and be there"
+    for name in ('stdout', 'stderr'):
+        stream = getattr(sys, name)
+        if stream is None: setattr(sys, name, open(os.devnull, 'w'))      # closed by the caller
+        elif hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
+
+@contextlib.contextmanager
+def _one_line(parser, work, resumes=''):
+    "End the process with one line instead of a traceback: status 2 for bad input, 1 for all else that can go wrong in `work`, 130 for Ctrl-C"
+    warnings.filterwarnings('ignore', category=FutureWarning)   # what libraries tell each other while they are imported
+    _open_streams()
+    try:
+        yield
+        sys.stdout.flush()
+    except BadInput as e: parser.exit(2, f'{parser.prog}: {_flat(e)}\n')
+    except BrokenPipeError:
+        with contextlib.suppress(OSError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())     # for what Python flushes at its end
+        parser.exit(1)
+    except KeyboardInterrupt: parser.exit(130, f'\n{parser.prog}: interrupted{resumes}\n')
+    except Exception as e: parser.exit(1, f'{parser.prog}: {work} failed: {_flat(_explained(e))}{_traceback_file(e)}\n')
+
+# %% ../nbs/60_cli.ipynb #a07ec73f
 _RESUMES = '; repeat the command with that folder as --out to resume'
 _CONFIG = 'TOML file with any settings; flags override it'
 
 def _files(folder): return ', '.join(sorted(o.name for o in folder.iterdir()))
+
+def _with_report(parser, exp):
+    "Write the report of an experiment, unless it is there; the names of all its files"
+    again = f'; {exp.path} is finished, gz_fastai_report {exp.path} writes the report'
+    with _one_line(parser, 'the report', again):
+        from gz_fastai.report.pages import write_report
+        if not (exp.path/'report.html').exists(): write_report(exp)
+    return f'{exp.path}: {_files(exp.path)}'
 
 # %% ../nbs/60_cli.ipynb #a048f3a3
 def _train_parser():
@@ -139,17 +193,14 @@ def train_command(
     "`gz_fastai_train`"
     parser = _train_parser()
     given = vars(parser.parse_args(argv))
-    if 'list_archs' in given:
-        names = _archs(given['list_archs'])
-        return print('\n'.join(names) or f'no arch is called {given["list_archs"]}')
-    with _one_line(parser, FloatingPointError, resumes=_RESUMES):
+    with _one_line(parser, 'the training', _RESUMES):
+        if 'list_archs' in given: return print('\n'.join(_archs(given['list_archs'])) or f'no arch is called {given["list_archs"]}')
         cfg = read_config(given)
         from gz_fastai.model.runs import score_table
-        from gz_fastai.report.pages import write_report
         from gz_fastai.training.train import train
         run = train(cfg)
         print(f'\n{score_table(run)}\n', flush=True)
-        print(f'{run.path}: {_files(write_report(run).parent)}')
+        print(_with_report(parser, run))
 
 # %% ../nbs/60_cli.ipynb #9cc0fb48
 def _crossval_parser():
@@ -167,13 +218,12 @@ def crossval_command(
     parser = _crossval_parser()
     given = vars(parser.parse_args(argv))
     fold = given.pop('fold', None)
-    with _one_line(parser, FloatingPointError, resumes=_RESUMES):
+    with _one_line(parser, 'the cross-validation', _RESUMES):
         cfg = read_config(given)
-        from gz_fastai.report.pages import write_report
         from gz_fastai.training.crossval import crossval, fold_table
         cv = crossval(cfg, fold)
         if not cv: return
-        print(f'\n{fold_table(cv)}\n\n{cv.path}: {_files(write_report(cv).parent)}')
+        print(f'\n{fold_table(cv)}\n\n{_with_report(parser, cv)}')
         print(f'next: gz_fastai_predict {cv.path} --images DIR --out submission.csv')
 
 # %% ../nbs/60_cli.ipynb #011588d0
@@ -200,13 +250,12 @@ def tune_command(
     given = vars(parser.parse_args(argv))
     own = {k: given.pop(k) for k in [*_TUNE.split(), 'space'] if k in given}
     archs = given.pop('arch', None)
-    with _one_line(parser, FloatingPointError, RuntimeError, resumes=_RESUMES):
+    with _one_line(parser, 'the search', _RESUMES):
         cfg = read_config(given)
-        from gz_fastai.report.pages import write_report
         from gz_fastai.training.tune import tune
         study = tune(cfg, archs.split(',') if archs else [cfg.arch], **own)
         if not study: return
-        write_report(study)
+        _with_report(parser, study)
         print(f'\n{study.path/"best.toml"}: {study.best.splitlines()[0].lstrip("# ")}\nnext: gz_fastai_train --config {study.path/"best.toml"}')
 
 # %% ../nbs/60_cli.ipynb #a55cfb89
@@ -230,22 +279,25 @@ def _fitted(given):
     print(f'out of fold, equal weights have an RMSE of {equal:.5f}, fitted ones {fitted:.5f}: {used}')
     return given | dict(weights=weights)
 
+def _predicted(given, res):
+    "What was predicted, in words"
+    out,filled,known = given['out'],res['filled'],len(res['trained_on'])
+    galaxies,views = plural(res['galaxies'], 'galaxy', 'galaxies'),plural(given.get('views', 1), 'view')
+    lines = [f'{out}: {galaxies}, {plural(res["runs"], "run")}, {views}, {res["seconds"]:.0f} s']
+    if filled: lines.append(f'{plural(len(filled), "unreadable image")} filled with the mean label; the first: {next(iter(filled.values()))}')
+    if known: lines.append(f'{plural(known, "galaxy", "galaxies")} in the training set of every run, listed in {out}.trained_on: '
+                           'a score on them says nothing about new galaxies')
+    return '\n'.join(lines)
+
 def predict_command(
     argv=None, # arguments; default: those of the process
 ):
     "`gz_fastai_predict`"
     parser = _predict_parser()
     given = vars(parser.parse_args(argv))
-    with _one_line(parser, RuntimeError, resumes='; repeat the command to resume'):
+    with _one_line(parser, 'the prediction', '; repeat the command to resume'):
         from gz_fastai.inference.predict import predict_images
-        res = predict_images(**_fitted(given))
-    out,views = given['out'],plural(given.get('views', 1), 'view')
-    print(f'{out}: {plural(res["galaxies"], "galaxy", "galaxies")}, {plural(res["runs"], "run")}, {views}, {res["seconds"]:.0f} s')
-    filled,known = res['filled'],len(res['trained_on'])
-    if filled: print(f'{plural(len(filled), "unreadable image")} filled with the mean label; the first: {next(iter(filled.values()))}')
-    if not known: return
-    print(f'{plural(known, "galaxy", "galaxies")} in the training set of every run, listed in {out}.trained_on: '
-          'a score on them says nothing about new galaxies')
+        print(_predicted(given, predict_images(**_fitted(given))))
 
 # %% ../nbs/60_cli.ipynb #3d28b3fc
 def _report_parser():
@@ -261,7 +313,7 @@ def report_command(
     "`gz_fastai_report`"
     parser = _report_parser()
     given = vars(parser.parse_args(argv))
-    with _one_line(parser):
+    with _one_line(parser, 'the report'):
         from gz_fastai.report.pages import write_report
         print(write_report(given['runs'], given.get('out')))
 
@@ -281,7 +333,7 @@ def baseline_command(
     parser = _baseline_parser()
     given = vars(parser.parse_args(argv))
     out,images = Path(given.pop('out')),given.pop('images', None)
-    with _one_line(parser):
+    with _one_line(parser, 'the baselines'):
         cfg = read_config(given)
         from gz_fastai.inference.baselines import write_baselines
         from gz_fastai.training.train import config_catalogue
@@ -316,8 +368,7 @@ def _check_data(folder, images=False, json_=False, **given):
     from gz_fastai.data.schema import read_schema
     cfg = read_config(given)
     res = audit_folder(folder, cfg.valid, read_schema(cfg.schema), cfg.labels, cfg.images, read=images)
-    text = json.dumps(res, indent=2) if json_ else audit_report(res)
-    print(text.encode(errors='backslashreplace').decode())     # a file's name need not be UTF-8
+    print(json.dumps(res, indent=2) if json_ else audit_report(res))
     return 0 if res['ok'] else 1
 
 def _fetch_data(folder):
@@ -341,6 +392,7 @@ def data_command(
     parser = _data_parser()
     given = vars(parser.parse_args(argv))
     if 'json' in given: given['json_'] = given.pop('json')
-    work = dict(check=_check_data, fetch=_fetch_data, sample=_make_data)[given.pop('action')]
-    with _one_line(parser): status = work(**given)
+    action = given.pop('action')
+    work = dict(check=_check_data, fetch=_fetch_data, sample=_make_data)[action]
+    with _one_line(parser, f'gz_fastai_data {action}'): status = work(**given)
     if status: parser.exit(status)

@@ -75,12 +75,13 @@ def central_pixel(
     colors = _all_colors(store, new, 1)
     aside = unit_hash(cat.ids[cat.train]) >= .9
     fit,held = cat.train[~aside],cat.train[aside]
+    distinct = len(np.unique(colors[fit], axis=0)) if len(held) else 0     # few galaxies leave none aside
     errors = {}
     for k in 2**np.arange(20):
-        if k > min(max_clusters, len(fit)): break
+        if k > min(max_clusters, distinct): break
         means = _group_means(_clusters(colors, k, fit, seed), cat, fit)
         errors[k] = ((means[held]-cat.labels[held])**2).mean()
-    best = min(errors, key=errors.get)
+    best = min(errors, key=errors.get, default=1)
     return _group_means(_clusters(colors, best, cat.train, seed), cat, cat.train)[_predicted(cat, new)]
 
 # %% ../../nbs/31_inference.baselines.ipynb #d590aa6e
@@ -114,13 +115,14 @@ def write_baselines(
 ) -> dict:         # name -> (RMSE on the validation galaxies, low and high end of its 95% interval)
     "Score the baselines and write a submission of each; raises `BadInput` where the folder is not empty."
     out,targ = Path(out),cat.labels[cat.valid]
-    if out.exists() and any(out.iterdir()): raise BadInput('is not empty', file=out, remedy='choose another folder')
+    empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not empty: raise BadInput('is not an empty folder', file=out, remedy='choose another one')
     ids,files = image_ids(images, None, cat.schema) if images else (cat.ids[cat.valid],None)
     store = Store.open(cat.files)
     own = all_baselines(cat, store)
     preds = all_baselines(cat, store, Store.open(files)) if files else own
-    out.mkdir(parents=True, exist_ok=True)
-    for name,p in preds.items():
-        file = name.replace(', ', '-').replace(' ', '-')
-        write_fractions(out/f'{file}.csv', ids, p, cat.schema)
+    with atomic_folder(out) as tmp:
+        for name,p in preds.items():
+            file = name.replace(', ', '-').replace(' ', '-')
+            write_fractions(tmp/f'{file}.csv', ids, p, cat.schema)
     return {name: (galaxy_rmse(p, targ), *rmse_interval(p, targ)) for name,p in own.items()}

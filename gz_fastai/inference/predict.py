@@ -6,7 +6,8 @@
 __all__ = ['VIEWS', 'view_matrices', 'Predictor', 'image_ids', 'member_runs', 'galaxy_weights', 'predict_images']
 
 # %% ../../nbs/30_inference.predict.ipynb #4e43604c
-import hashlib, math, shutil, time
+import hashlib, math, os, sys, time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -151,7 +152,7 @@ def member_runs(
     runs = runs if isinstance(runs, (list, tuple)) else [runs]
     paths = [Path(getattr(r, 'path', r)) for r in runs]
     for p in paths:
-        if paths.count(p) > 1: raise BadInput('is given twice', file=p)
+        if [o.resolve() for o in paths].count(p.resolve()) > 1: raise BadInput('is given twice', file=p)
     weights = [1/len(paths)]*len(paths) if weights is None else list(weights)
     if len(weights) != len(paths) or min(weights) < 0 or not sum(weights):
         raise BadInput(f'weights must be {plural(len(paths), "number")}, none below 0, not {weights}')
@@ -188,7 +189,7 @@ def _check_written(file, out, ids, schema, tree):
     same_columns = table.columns.tolist() == [schema.id_column, *schema.columns]
     same_ids = same_columns and table[schema.id_column].astype(str).tolist() == ids
     if not same_ids or len(set(ids)) < len(ids): raise RuntimeError(f'{out}: does not hold the galaxies that were asked for')
-    frac = table[schema.columns].to_numpy()
+    frac = table[schema.columns].apply(pd.to_numeric, errors='coerce').to_numpy()
     if not ((frac >= 0) & (frac <= 1)).all(): raise RuntimeError(f'{out}: holds values that are no fractions')
     wrong = schema.audit(table, tol=1e-4) if tree else []
     if len(wrong): raise RuntimeError(f'{out}: {len(wrong)} fractions do not add up')
@@ -207,43 +208,47 @@ def _add_up(schema, frac):
     return schema.cumulative(cond)
 
 # %% ../../nbs/30_inference.predict.ipynb #274e77e0
-_CHUNK = 4096 # images after which predictions are kept
-
 def _predict_run(predictor, store, part, bs):
-    "Predictions of one run for a whole store, kept in the file `part` chunk by chunk"
-    n,done = len(store),Path(f'{part}.done')
-    old = int(done.read_text()) if done.exists() else 0
-    res = np.lib.format.open_memmap(part, 'r+' if old else 'w+', np.float32, (n, len(predictor.schema)))
-    with tqdm(total=n, initial=old, unit=' images', desc=predictor.path.name, disable=None, leave=False) as bar:
-        for a in range(old, n, _CHUNK):
-            end = min(a+_CHUNK, n)
-            for b in range(a, end, bs):
-                rows = slice(b, min(b+bs, end))
-                res[rows] = predictor(store.pixels[rows])
-                bar.update(rows.stop-rows.start)
-            res.flush()
-            with atomic_write(done) as tmp: tmp.write_text(str(end))
-    return np.array(res)
+    "Predictions of one run for a whole store, (n, columns), kept in the file `part` batch by batch"
+    n,row = len(store),4*len(predictor.schema)     # float32
+    bar = tqdm(total=n, unit=' images', desc=predictor.path.name, disable=not is_terminal(sys.stderr), leave=False)
+    with bar, open(part, 'a+b') as f, naming(part):
+        done = f.tell()//row
+        start = done if done == n else done//bs*bs     # what a batch has done is there, and nothing of one that was cut off
+        f.truncate(start*row)
+        bar.update(start)
+        for a in range(start, n, bs):
+            frac = predictor(store.pixels[a:a+bs]).numpy().astype('float32')
+            if not np.isfinite(frac).all(): raise RuntimeError(f'{predictor.path}: predicts values that are no numbers; try precision fp32')
+            f.write(frac.tobytes()), f.flush()
+            bar.update(len(frac))
+    return np.fromfile(part, 'float32').reshape(n, -1)
 
 # %% ../../nbs/30_inference.predict.ipynb #3552aa2e
-def _predict_members(preds, weights, files, folder, bs, strict):
-    "The weighted mean over the members, (n, columns), and the problems of unreadable images by row"
-    frac,bad = 0,{}
-    for i,(p,w) in enumerate(zip(preds, weights)):
-        store = Store.open(files, crop=p.crop, size=p.size, unreadable='skip')
-        bad |= dict(zip(store.bad.row, store.bad.problem))
-        if strict and bad: raise BadInput(next(iter(bad.values())), remedy='without strict it gets the mean label')
-        frac = frac + w[:, None]*_predict_run(p, store, folder/f'{i}.npy', bs)
+def _stores(preds, files, strict):
+    "The pixels that each member looks at, and the problems of unreadable images by row"
+    stores = [Store.open(files, crop=p.crop, size=p.size, unreadable='skip') for p in preds]
+    bad = {r: problem for o in stores for r,problem in zip(o.bad.row, o.bad.problem)}
+    if strict and bad: raise BadInput(next(iter(bad.values())), remedy='without strict it gets the mean label')
+    return stores,bad
+
+def _predict_members(preds, weights, stores, bad, folder, bs):
+    "The weighted mean over the members, (n, columns)"
+    frac = sum(w[:, None]*_predict_run(p, o, folder/f'{i}.part', bs) for i,(p,w,o) in enumerate(zip(preds, weights, stores)))
     mean = np.mean([p.info['trained_on']['mean'] for p in preds], axis=0)
     frac[sorted(bad)] = _add_up(preds[0].schema, mean)
-    return frac.clip(0, 1),bad
+    return frac.clip(0, 1)
 
-def _check_out(out, bs):
-    "Refuse early what cannot be written"
+def _check_out(out, folder, bs):
+    "Refuse early what cannot be written; a file whose folder is still there was written just before a kill"
+    longest = len(os.fsencode(out.name)) + len('.trained_on')
+    if longest > 255: raise BadInput(f'the name is too long by {longest-255} bytes', file=out)
     if out.suffix not in ('.csv', '.parquet'): raise BadInput('must end in .csv or .parquet', file=out)
     lacking = out.suffix == '.parquet' and not find_spec('pyarrow')
     if lacking: raise BadInput('a parquet file needs pyarrow', file=out, remedy='pip install pyarrow')
-    if out.exists(): raise BadInput('already exists', file=out, remedy='choose another file')
+    if out.exists() and (not folder.exists() or read_record(folder) is None):
+        with suppress(OSError): folder.rmdir()
+        raise BadInput('already exists', file=out, remedy='choose another file')
     if bs < 1: raise BadInput(f'bs must be at least 1, not {bs}')
 
 def _prediction(members, weights, images, files, ids, views, precision):
@@ -268,20 +273,21 @@ def predict_images(
 ) -> dict: # galaxies, runs, seconds, filled (unreadable images), trained_on (galaxies that every run was trained on)
     "Predict the vote fractions of images and write them in the form of a submission; raises `BadInput` before that where something is wrong."
     start,out = time.time(),Path(out)
-    _check_out(out, bs)
+    folder = out.with_name(f'{out.name}.partial')
+    _check_out(out, folder, bs)
     members,weights = member_runs(runs, weights)
     preds = _predictors(members, views=views, device=device, precision=precision)
     schema = preds[0].schema
     names,files = image_ids(images, ids, schema)
     seen = np.array([r.trained_on(names) for r in members])
     asked = _prediction(members, weights, images, files, names, views, precision)
-    folder = out.with_name(f'{out.name}.partial')
-    with claim('prediction', folder, asked):
-        frac,bad = _predict_members(preds, galaxy_weights(weights, seen), files, folder, bs, strict)
-        _write(out, names, frac, schema, tree='sigmoid' not in {p.info['activation'] for p in preds})
-        shutil.rmtree(folder)
     known = [i for i,o in zip(names, seen.all(0)) if o]
-    if known:
-        with atomic_write(f'{out}.trained_on') as tmp: tmp.write_text('\n'.join([schema.id_column, *known, '']))
+    stores,bad = _stores(preds, files, strict)
+    with claim('prediction', folder, asked):
+        frac = _predict_members(preds, galaxy_weights(weights, seen), stores, bad, folder, bs)
+        if known:
+            with atomic_write(f'{out}.trained_on') as tmp: tmp.write_text('\n'.join([schema.id_column, *known, '']), encoding='utf-8')
+        _write(out, names, frac, schema, tree='sigmoid' not in {p.info['activation'] for p in preds})
+        discard(folder)
     filled = {names[r]: bad[r] for r in sorted(bad)}
     return dict(galaxies=len(names), runs=len(members), seconds=time.time()-start, filled=filled, trained_on=known)

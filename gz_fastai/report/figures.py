@@ -44,7 +44,9 @@ def _axes(width=3.7, height=2.6):
     fig = _Figure(figsize=(width, height), layout='constrained')
     return fig,fig.subplots()
 
-def _short(text, width=48): return shorten(str(text), width, placeholder=' …')
+def _short(text, width=48):
+    "A text that fits, also where it is a file's name that is not UTF-8"
+    return shorten(str(text).encode(errors='backslashreplace').decode(), width, placeholder=' …')
 
 # %% ../../nbs/50_report.figures.ipynb #93ea7dac
 @_style

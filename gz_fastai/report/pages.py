@@ -50,9 +50,11 @@ def _svg(fig):
     with mpl.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': 'gz_fastai'}):
         fig.savefig(out, format='svg', transparent=True, metadata=unset)
     svg = out.getvalue()
-    svg = svg[svg.index('<svg'):].replace(': #000000', ': currentColor')
-    tag = hashlib.blake2s(svg.encode(), digest_size=4).hexdigest()
-    return Markup(re.sub(r'(\bid="|url\(#|href="#)', rf'\g<1>f{tag}-', svg))
+    svg = svg[svg.index('<svg'):]
+    own = hashlib.blake2s(svg.encode(), digest_size=4).hexdigest()
+    def tag(found):     # an element's attributes, and not the words between
+        return re.sub(r'(\bid="|url\(#|href="#)', rf'\g<1>f{own}-', found[0].replace(': #000000', ': currentColor'))
+    return Markup(re.sub('<[^>]+>', tag, svg))
 
 def _jpeg(array, size=(224, 224)):
     "An image as a small JPEG, for the `src` of a page"
@@ -82,7 +84,7 @@ class _Subject:
         self.ids = pred[self.schema.id_column].astype(str).to_numpy()
         self.pred,self.targ = [o[self.schema.columns].to_numpy() for o in (pred, targ)]
         self.questions = question_table(self.pred, self.targ, self.schema)
-        self.config = Config.from_stored(exp.requested)
+        self.config = Config.from_stored(exp.requested, exp.path)
 
     @property
     def folds(self): return len(self.runs) if isinstance(self.exp, CrossVal) else None
@@ -381,5 +383,5 @@ def write_report(
         raise BadInput('a study has its own page', file=studies[0].path, remedy='report it alone')
     page = _study_page(studies[0]) if studies else _run_page(exps)
     out = Path(out or exps[0].path/'report.html')
-    with atomic_write(out) as tmp: tmp.write_text(page, encoding='utf-8')
+    with atomic_write(out) as tmp: tmp.write_text(page, encoding='utf-8', errors='backslashreplace')
     return out

@@ -69,6 +69,15 @@ def _check_fold(cfg, fold):
     if cfg.out is None: raise BadInput('the folds of a cross-validation need a common folder', remedy='set out')
     if not 0 <= fold < cfg.folds: raise BadInput(f'fold must be between 0 and {cfg.folds-1}, not {fold}')
 
+def _train_fold(rec, cfg, i):
+    "Train a fold, unless it is finished or another process trains it"
+    folder = rec.path/f'fold{i}'
+    print(f'Fold {i} of {cfg.folds}', flush=True)
+    try: train(replace(cfg, fold=i, out=str(folder)))
+    except Busy: return print('another process is training it', flush=True)
+    pinned = read_record(folder).resolved.get('pinned', {})     # 0.1.0 pinned nothing
+    if 'images' in pinned: rec.pin(images=pinned['images'])
+
 def crossval(
     cfg:Config,    # what each fold trains; its folds says how many, its fold is not used
     fold:int=None, # train this fold alone, counted from 0: machines can share the work
@@ -78,14 +87,17 @@ def crossval(
     asked = {k: v for k,v in config_record(cfg).items() if k != 'fold'}
     out = run_folder(cfg)
     with claim('crossval', out, asked, config_defaults(), shared=True) as rec:
-        for i in range(cfg.folds) if fold is None else [fold]:
-            done = i in _finished(out, cfg.folds)
-            print(f'Fold {i} of {cfg.folds}' + ' is finished'*done, flush=True)
-            if not done: train(replace(cfg, fold=i, out=str(out/f'fold{i}')))
+        if rec.state == 'finished':
+            print(f'{out} holds this cross-validation, finished', flush=True)
+            return CrossVal(out)
+        rec.pin(**config_catalogue(replace(cfg, fold=None), verbose=False).digest())
+        for i in range(cfg.folds) if fold is None else [fold]: _train_fold(rec, cfg, i)
         left = sorted(set(range(cfg.folds))-set(_finished(out, cfg.folds)))
         if left: return print(f'{out}: still to be trained: fold {", ".join(map(str, left))}')
-        _summarize(cfg, out)
-        rec.finish()
+        with locked(out/'.summary'):     # of several that end together
+            if read_record(out).state == 'finished': return CrossVal(out)
+            _summarize(cfg, out)
+            rec.finish()
     return CrossVal(out)
 
 # %% ../../nbs/44_training.crossval.ipynb #64547f4a

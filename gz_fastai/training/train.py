@@ -7,7 +7,7 @@ __all__ = ['config_catalogue', 'build_model', 'resolve_config', 'build_learner',
            'config_record', 'train']
 
 # %% ../../nbs/43_training.train.ipynb #fc01f0f7
-import contextlib, gc, secrets, sys, time
+import contextlib, gc, os, secrets, sys, time
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,6 +128,15 @@ def _callbacks(cfg):
     if cfg.ema: res.append(EMACallback(cfg.ema))
     return res
 
+def _check_log(log):
+    "Refuse early a logger that cannot log"
+    if log is None: return
+    if not find_spec(log): raise BadInput(f'log {log!r} needs a package that is not installed', remedy="pip install 'gz_fastai[log]'")
+    if log == 'tensorboard' or os.environ.get('WANDB_MODE') in ('offline', 'disabled'): return
+    import wandb
+    remedy = 'run wandb login, or set the environment variable WANDB_MODE to offline'
+    if not wandb.api.api_key: raise BadInput("log 'wandb' needs an API key", remedy=remedy)
+
 def _logger(log, out, config):
     "fastai's callback that logs with `log`, ready to use"
     if log is None: return []
@@ -143,7 +152,7 @@ def _logger(log, out, config):
 def _progress(learn):
     "fastai's own progress where a person looks at it, else one plain line per epoch"
     in_kernel = IN_NOTEBOOK and type(sys.stdout).__module__.startswith('ipykernel')      # and not redirected
-    if sys.stdout.isatty() or in_kernel: return contextlib.nullcontext()
+    if is_terminal(sys.stdout) or in_kernel: return contextlib.nullcontext()
     def show(v): return f'{v:.5f}' if isinstance(v, float) else str(v)
     def log(row): print('  '.join(f'{n} {show(v)}' for n,v in zip(learn.recorder.metric_names, row)), flush=True)
     learn.logger = log
@@ -220,13 +229,11 @@ def config_record(
     "The settings that an experiment's record keeps: all but its own place."
     return {k: v for k,v in asdict(cfg).items() if k != 'out'}
 
-def _check(cfg, out):
+def _check(cfg):
     "Refuse early what cannot be trained; the device"
     check_arch(cfg.arch)
-    if cfg.log and not find_spec(cfg.log): raise BadInput(f'log {cfg.log!r} needs a package that is not installed', remedy="pip install 'gz_fastai[log]'")
-    device = checked_device(cfg.device)
-    check_folder('run', out, config_record(cfg), config_defaults())
-    return device
+    _check_log(cfg.log)
+    return checked_device(cfg.device)
 
 def _checked_recipe(cfg, n_out, device):
     "`cfg` with what the network decides, once it is known to exist and to take images of that size; a line on each choice"
@@ -238,14 +245,20 @@ def _checked_recipe(cfg, n_out, device):
 # %% ../../nbs/43_training.train.ipynb #b8fe878b
 def _begin(rec, cfg, make_learner, start):
     "`cfg` as this run began, or begins now"
-    if rec.resolved: return replace(cfg, lr=rec.resolved['lr'], epochs=rec.resolved['epochs'])
+    if 'lr' in rec.resolved: return replace(cfg, lr=rec.resolved['lr'], epochs=rec.resolved['epochs'])
     cfg,notes = _probe(cfg, make_learner, start)
     if notes: print(*[f'  {o}' for o in notes], sep='\n', flush=True)
     return cfg
 
+def _already(out, asked):
+    "The run that is finished in this folder"
+    with claim('run', out, asked, config_defaults()): print(f'{out} holds this run, finished', flush=True)
+    return Run(out)
+
 def _work(rec, cfg, cat, store, device, start, cbs):
     "Train and save the run of `rec`, new or unfinished"
     out = rec.path
+    rec.pin(**cat.digest(), images=store.digest)
     def make_learner(c): return build_learner(c, cat, store, device, out)
     cfg = _begin(rec, cfg, make_learner, start)
     rec.resolve(**{k: getattr(cfg, k) for k in ('size', 'opt', 'lr', 'epochs', 'precision')}, device=str(device))
@@ -258,7 +271,6 @@ def _work(rec, cfg, cat, store, device, start, cbs):
     _fit(learn, cfg, checkpoint, [*_logger(cfg.log, out, config), *cbs])
     _save(out, cfg, cat, learn, checkpoint.seconds, rec.versions)
     rec.finish()
-    checkpoint.file.unlink(missing_ok=True)
     if cfg.log == 'wandb': sys.modules['wandb'].finish()
 
 # %% ../../nbs/43_training.train.ipynb #961e587e
@@ -269,15 +281,18 @@ def train(
     """Train a network as `cfg` says and write its folder; an unfinished folder with the same settings resumes.
     Raises `BadInput` before the training where something is wrong, and `FloatingPointError` where the training diverges."""
     start,out,asked = time.time(),run_folder(cfg),config_record(cfg)
+    old = check_folder('run', out, asked, config_defaults())
+    if old and old.state == 'finished': return _already(out, asked)
     schema = read_schema(cfg.schema)
-    device = _check(cfg, out)
+    device = _check(cfg)
     cat = config_catalogue(cfg)
     cfg,notes = _checked_recipe(cfg, len(schema), device)
     print(f'{cat}\nTraining {cfg.arch} at {cfg.size} px on {device}, into {out}', *notes, sep='\n  ', flush=True)
     store = Store.open(cat.files, crop=cfg.crop, size=cfg.size, unreadable=cfg.unreadable)
     if len(store.bad): print(f'{plural(len(store.bad), "unreadable image")} skipped; the first: {store.bad.problem.iloc[0]}', flush=True)
     cat = cat.exclude(store.bad.row)
-    with claim('run', out, asked, config_defaults()) as rec: _work(rec, cfg, cat, store, device, start, cbs)
+    with claim('run', out, asked, config_defaults()) as rec:
+        if rec.state != 'finished': _work(rec, cfg, cat, store, device, start, cbs)
     gc.collect()
     if device.type != 'cpu': getattr(torch, device.type).empty_cache()
     return Run(out)
