@@ -85,11 +85,11 @@ def galaxy_head(
     drop:float=.1,    # dropout before each layer
 ) -> nn.Sequential:
     "Fully connected layers from features to raw outputs; raises `BadInput` where they are too wide or too many."
-    fits = len(hidden) <= 16 and all(type(o) is int and 1 <= o <= 2**16 for o in hidden)
-    if not fits: raise BadInput(f'hidden must be at most 16 widths, whole numbers from 1 to {2**16}, not {list(hidden)}')
-    sizes = [n_in, *hidden]
-    layers = [LinBnDrop(a, b, p=drop, act=nn.ReLU(inplace=True), lin_first=False) for a,b in zip(sizes, sizes[1:])]
-    return nn.Sequential(*[l for o in layers for l in o], nn.Dropout(drop), nn.Linear(sizes[-1], n_out))
+    if any(type(o) is not int or o < 1 for o in hidden): raise BadInput(f'hidden must be whole numbers from 1, not {list(hidden)}')
+    sizes = [n_in, *hidden, n_out]
+    if sum(a*b for a,b in zip(sizes, sizes[1:])) > 2**28: raise BadInput(f'hidden must make a head of at most {2**28:,} weights, not {list(hidden)}')
+    layers = [LinBnDrop(a, b, p=drop, act=nn.ReLU(inplace=True), lin_first=False) for a,b in zip(sizes, sizes[1:-1])]
+    return nn.Sequential(*[l for o in layers for l in o], nn.Dropout(drop), nn.Linear(*sizes[-2:]))
 
 # %% ../../nbs/22_model.backbones.ipynb #ab798a45
 def check_arch(

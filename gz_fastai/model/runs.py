@@ -6,6 +6,7 @@
 __all__ = ['Run', 'score_table', 'CrossVal', 'Study']
 
 # %% ../../nbs/27_model.runs.ipynb #06390b9c
+import math
 from functools import cached_property
 
 import numpy as np
@@ -18,61 +19,93 @@ from ..data.schema import *
 from ..data.labels import *
 from .bundle import *
 
+# %% ../../nbs/27_model.runs.ipynb #efef3024
+def _table(file, needs):
+    "The table of a CSV file; raises `BadInput` where it cannot be read, or has no row or no number in a column that it `needs`"
+    try: table = pd.read_csv(file)
+    except OSError as e: raise BadInput(e.strerror or str(e), file=file) from None
+    except ValueError as e: raise BadInput(f'not a CSV file ({str(e).splitlines()[0]})', file=file) from None      # pandas' errors are of this kind
+    lacking = [c for c in needs if c not in table or not pd.api.types.is_numeric_dtype(table[c])]
+    if lacking or not len(table): raise BadInput(f'has no {lacking[0] if lacking else "row"}', file=file)
+    return table
+
+def _is_number(o): return type(o) in (int, float) and math.isfinite(o)
+
+def _scores(file, lists):
+    "The content of a `metrics.json`; raises `BadInput` unless rmse and galaxies are numbers, and `lists` are lists of numbers"
+    data = read_json(file)
+    if not isinstance(data, dict): raise BadInput('holds no scores', file=file)
+    wrong = [k for k in ('rmse', 'galaxies') if not _is_number(data.get(k))]
+    wrong += [k for k in lists if not isinstance(data.get(k), list) or not all(map(_is_number, data[k]))]
+    if wrong: raise BadInput(f'has no {wrong[0]}', file=file)
+    return data
+
 # %% ../../nbs/27_model.runs.ipynb #30c85451
 class _Scored(Experiment):
     "What a run and a cross-validation have in common: scores, predictions, and what the volunteers said"
-    _tables = None # names of the files with the predictions and the labels
+    _tables,_lists = None,() # names of the files with the predictions and the labels; lists of numbers in metrics.json
     @cached_property
-    def metrics(self): return read_json(self.path/'metrics.json')
+    def metrics(self): return _scores(self.path/'metrics.json', self._lists)
+    def _fractions(self, name):
+        file = self.path/name
+        _table(file, self.schema.columns)
+        return read_fractions(file)
     @property
-    def predictions(self): return read_fractions(self.path/self._tables[0])
+    def predictions(self): return self._fractions(self._tables[0])
     @property
-    def observed(self): return read_fractions(self.path/self._tables[1])
+    def observed(self): return self._fractions(self._tables[1])
 
 # %% ../../nbs/27_model.runs.ipynb #67381bbb
 class Run(_Scored, kind='run'):
     "A finished training run; raises `BadInput` where the folder holds none."
-    _tables = 'valid.csv','valid_labels.csv'
+    _tables,_lists = ('valid.csv', 'valid_labels.csv'),('interval',)
     def __repr__(self):
         n,rmse = plural(self.metrics['galaxies'], 'galaxy', 'galaxies'),self.metrics['rmse']
         return f'Run({str(self.path)!r}: {self.requested["arch"]}, RMSE {rmse:.4f} on {n})'
     @property
-    def history(self): return pd.read_csv(self.path/'history.csv')
+    def history(self): return _table(self.path/'history.csv', ['epoch', 'train_loss', 'rmse'])
     @cached_property
     def info(self): return read_info(self.path)
     @property
     def schema(self): return Schema.from_dict(self.info['schema'])
     def model(self): return read_model(self.path)
 
+# %% ../../nbs/27_model.runs.ipynb #be61afea
 @patch
 def trained_on(self:Run,
     ids, # (n,) galaxy IDs
 ) -> np.ndarray: # (n,) bool
-    "Whether this run was trained on each galaxy."
-    known = read_table(self.path/'trained_on.csv').iloc[:, 0]
-    return np.isin(np.asarray(ids, dtype=str), known.to_numpy(dtype=str))
+    "Whether this run was trained on each galaxy; raises `BadInput` where its list is not the one that it wrote."
+    file,n = self.path/'trained_on.csv',self.info['trained_on']['galaxies']
+    table = read_table(file)
+    known = table.iloc[:, 0].to_numpy(dtype=str)
+    whole = table.columns.tolist() == [self.schema.id_column] and len(set(known)) == len(known) == n
+    if not whole: raise BadInput(f'does not hold the IDs of the {plural(n, "galaxy", "galaxies")} that the run was trained on', file=file)
+    return np.isin(np.asarray(ids, dtype=str), known)
 
 # %% ../../nbs/27_model.runs.ipynb #d021ae6b
+def _part(m, name): return m[name] if isinstance(m.get(name), dict) else {}
+
 def score_table(
     run, # a Run
 ) -> str:
     "The score of a run next to what it has to beat."
     m,(low,high) = run.metrics,run.metrics['interval']
     rows = [(run.requested['arch'], m['rmse'], f'   95% interval {low:.4f} to {high:.4f}')]
-    perfect = '   a perfect model: the noise of the votes alone'
-    if 'noise_floor' in m: rows.append(('noise floor', m['noise_floor'], perfect))
-    rows += [(k, v, '') for k,v in m['baselines'].items()]
-    what = f'{m["galaxies"]} {"synthetic " if m["synthetic"] else ""}validation galaxies'
-    lines = [f'RMSE on {what} (lower is better)'] + [f'  {name:<14} {v:.4f}{note}' for name,v,note in rows]
-    among = dict(accuracy='of all', clear_accuracy='where volunteers agree')
-    known = [f'{m["accuracy"][k]:.1%} {of}' for k,of in among.items() if m['accuracy'][k] is not None]
+    rows += [('noise floor', m.get('noise_floor'), '   a perfect model: the noise of the votes alone')]
+    rows += [(k, v, '') for k,v in _part(m, 'baselines').items()]
+    kind = 'synthetic validation' if m.get('synthetic') else 'validation'
+    what = plural(m['galaxies'], f'{kind} galaxy', f'{kind} galaxies')
+    lines = [f'RMSE on {what} (lower is better)'] + [f'  {name:<14} {v:.4f}{note}' for name,v,note in rows if _is_number(v)]
+    among,share = dict(accuracy='of all', clear_accuracy='where volunteers agree'),_part(m, 'accuracy')
+    known = [f'{share[k]:.1%} {of}' for k,of in among.items() if _is_number(share.get(k))]
     if known: lines.append(f'correct leading answers, mean over the questions: {" and ".join(known)}')
     return '\n'.join(lines)
 
 # %% ../../nbs/27_model.runs.ipynb #6576e8c6
 class CrossVal(_Scored, kind='crossval'):
     "A finished cross-validation; raises `BadInput` where the folder holds none."
-    _tables = 'oof.csv','oof_labels.csv'
+    _tables,_lists = ('oof.csv', 'oof_labels.csv'),('folds',)
     def __repr__(self):
         n,m = plural(self.metrics['galaxies'], 'galaxy', 'galaxies'),self.metrics
         return f'CrossVal({str(self.path)!r}: {len(m["folds"])} folds, RMSE {m["rmse"]:.4f} out of fold on {n})'
@@ -86,10 +119,16 @@ class Study(Experiment, kind='study'):
     "A finished Optuna study; raises `BadInput` where the folder holds none."
     def __repr__(self): return f'Study({str(self.path)!r}: {plural(len(self.trials), "trial")}, {self.best.splitlines()[0].lstrip("# ")})'
     @property
-    def trials(self): return pd.read_csv(self.path/'trials.csv')
+    def trials(self): return _table(self.path/'trials.csv', ['trial', 'rmse'])
     @property
     def retrained(self):
         old = self.path/'again.csv'     # of version 0.1.0
-        return pd.read_csv(old if old.exists() else self.path/'retrained.csv')
+        return _table(old if old.exists() else self.path/'retrained.csv', ['seed', 'rmse'])
     @property
-    def best(self): return (self.path/'best.toml').read_text(encoding='utf-8')
+    def best(self):
+        file = self.path/'best.toml'
+        try: text = file.read_text(encoding='utf-8')
+        except OSError as e: raise BadInput(e.strerror or str(e), file=file) from None
+        except ValueError as e: raise BadInput(f'not a TOML file ({e})', file=file) from None
+        if not text.strip(): raise BadInput('is empty', file=file)
+        return text
