@@ -23,12 +23,12 @@ def program(galaxies, folder, pause=0.):
         from pathlib import Path
         import numpy as np
         from gz_fastai.data import store
-        real, decoded = store.read_stored, []
+        real, decoded = store._decode, []
         def decode(*args):
             decoded.append(1)
             time.sleep({pause})
             return real(*args)
-        store.read_stored = decode
+        store._decode = decode
         files = sorted(Path({str(galaxies)!r}, 'images_training_rev1').iterdir())
         done = store.Store.open([files[i] for i in np.resize(np.arange(len(files)), {N})], size=16, folder={str(folder)!r})
         print(len(decoded), done.folder)""")

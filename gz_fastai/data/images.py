@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'normalize_name', 'image_name', 'file_fingerprint', 'made_once', 'unpacked', 'in_bytes',
-           'find_images', 'passed_over', 'read_limited', 'read_image']
+           'find_images', 'passed_over', 'read_limited', 'read_image', 'crop_note']
 
 # %% ../../nbs/11_data.images.ipynb #1601f9c8
 import glob, gzip, hashlib, io, os, re, shutil, stat, unicodedata, zipfile
@@ -272,3 +272,19 @@ def read_image(
     except Exception as e:      # decoders raise all kinds of errors
         why = ' '.join(str(e).split())[:200] or type(e).__name__
     raise BadInput(f'cannot be read as an image: {why}', file=file, remedy=remedy)
+
+# %% ../../nbs/11_data.images.ipynb #fad0435d
+_LEAST_SEEN = .15 # of the side of an image
+
+def crop_note(
+    crop:int,   # side of the central square that a view shows, pixels
+    width:int,  # of most images, pixels
+    height:int, # of most images, pixels
+) -> str:
+    "What may be wrong with the crop for images of that size; empty where nothing is."
+    side,seen = min(width, height),min(width, crop)*min(height, crop)
+    size = f'images of {width:,} x {height:,} px'
+    if round(100*seen/crop**2) < 100:
+        return f'the crop of {crop:,} px is too large for {size}: {1-seen/crop**2:.0%} of a view is a black frame; set crop to {side} or less'
+    if crop >= _LEAST_SEEN*side: return ''
+    return f'the crop of {crop:,} px is small for {size}: a view shows {crop/side:.0%} of their side; set crop to as much as the galaxies fill'
