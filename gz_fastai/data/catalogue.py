@@ -6,7 +6,7 @@
 __all__ = ['HELD_OUT', 'unit_hash', 'label_source', 'image_source', 'Catalogue']
 
 # %% ../../nbs/14_data.catalogue.ipynb #bc8c6a18
-import copy, hashlib
+import copy, csv, hashlib
 from pathlib import Path
 
 import numpy as np
@@ -33,47 +33,65 @@ def unit_hash(
     "A stable pseudo-random number that depends on the ID alone."
     return np.array([_hash(str(o)) for o in ids])/2**32
 
+# %% ../../nbs/14_data.catalogue.ipynb #d9f8f3b0
+def _all_in_one(path, name):
+    "Kaggle's file of that name out of the one zip of all files, in the cache; `None` where there is none"
+    for z in [path] if path.is_file() else sorted(o for o in path.glob('*.zip') if o.is_file()):
+        for o in members(z):
+            if o.name in (f'{name}.csv', f'{name}.zip'): return unpacked(o)
+
 # %% ../../nbs/14_data.catalogue.ipynb #be3c91d5
 def label_source(
-    path,          # a folder
+    path,          # a folder, or the zip of all files of the competition
     labels=None,   # a CSV or zip, by itself or in the folder
     schema:Schema=GZ2, # with the columns that another CSV has to have
 ) -> Path:
     """The label file of a folder: the one that is named, Kaggle's, or the only CSV with the schema's columns;
     raises `BadInput` where there is none."""
     path = Path(path)
-    if not path.is_dir(): raise BadInput('no such folder', file=path, remedy='gz_fastai_data fetch can make one')
+    if not path.exists(): raise BadInput('no such folder', file=path, remedy='gz_fastai_data fetch can make one')
     for o in [path/labels, Path(labels)] if labels else [path/f'{_LABELS}.csv', path/f'{_LABELS}.zip']:
         if o.exists(): return o
     if labels: raise BadInput('no such file', file=path/labels)
-    tables = sorted(o for o in path.glob('*.csv') if o.name != TRUTH_FILE)
-    fit = [o for o in tables if not missing_columns(_header(o), schema)]
+    tables = sorted(o for o in path.glob('*.csv') if o.name != TRUTH_FILE and o.is_file())
+    fit = [o for o in tables if set(schema.columns) <= set(_header(o))]
     if len(fit) == 1: return fit[0]
+    if found := _all_in_one(path, _LABELS): return found
     names = ', '.join(o.name for o in (fit or tables)[:3])
     hint = f' (there is {names})' if tables else ''
     raise BadInput(f'no label file {_LABELS}.csv or .zip{hint}', file=path, remedy='name one with labels')
 
 def _header(file):
-    try: return pd.read_csv(file, nrows=0, encoding='utf-8-sig')
-    except (OSError, ValueError, UnicodeDecodeError): return pd.DataFrame()
+    "The column names of a CSV, as far as there are any"
+    try:
+        with open(file, 'rb') as f: lines = f.readline(2**16).decode('utf-8-sig', errors='replace').splitlines()
+        return next(csv.reader(lines[:1]), [])
+    except (OSError, csv.Error): return []
 
 # %% ../../nbs/14_data.catalogue.ipynb #d8395716
 def image_source(
-    path,        # a folder
+    path,        # a folder, or the zip of all files of the competition
     images=None, # a folder or zip of images, by itself or in the folder
     ids=(),      # the galaxies that they should show
 ) -> Path:
     """The images of a folder: those that are named, Kaggle's, or the place that has images of most of the galaxies,
-    the folder itself or one in it; raises `BadInput` where there are none."""
+    a folder in it or the folder itself; raises `BadInput` where there are none."""
     path = Path(path)
     for o in [path/images, Path(images)] if images else [path/_IMAGES, path/f'{_IMAGES}.zip']:
         if o.exists(): return o
     if images: raise BadInput('no such folder or zip', file=path/images)
-    known,folders = set(ids),[path, *sorted(f for f in path.iterdir() if f.is_dir())]
-    matches = {o: len(known & find_images(o).keys()) for o in folders}
+    known = set(ids)
+    folders = sorted(f for f in path.glob('*') if f.is_dir() and not f.name.startswith('.'))
+    matches = {o: len(known & find_images(o).keys()) for o in [*folders, path] if o.is_dir()}
     if any(matches.values()): return max(matches, key=matches.get)
+    if found := _all_in_one(path, _IMAGES): return found
     problem = f'no image folder {_IMAGES} or {_IMAGES}.zip, and no images of these galaxies'
-    raise BadInput(problem, file=path, remedy='name one with images')
+    raise BadInput(f'{problem}{_passed(path)}', file=path, remedy='name one with images')
+
+def _passed(source):
+    "What was passed over in a folder or a zip, as part of a message"
+    others = passed_over(source)
+    return f'; passed over there: {others}' if others else ''
 
 # %% ../../nbs/14_data.catalogue.ipynb #40b42b4f
 def _match_images(ids, images, where):
@@ -82,7 +100,7 @@ def _match_images(ids, images, where):
     missing = [r for r,i in enumerate(ids) if i not in found]
     if missing:
         r = missing[0]
-        problem = f'no image {Path(images)/ids[r]}.jpg{_and_n_more(missing)}'
+        problem = f'no image {Path(images)/ids[r]}.jpg{_and_n_more(missing)}{_passed(images)}'
         raise BadInput(problem, id=ids[r], remedy='get the images again, or remove the rows', **where(r))
     several = [r for r,i in enumerate(ids) if len(found[i]) > 1]
     if several:
@@ -102,7 +120,7 @@ def _sample_truth(path, ids, schema):
 class Catalogue:
     "Galaxies with labels and images, and the validation split."
     def __init__(self,
-        path,              # folder with the label file and the images
+        path,              # folder with the label file and the images, or Kaggle's zip of all files
         valid=None,        # galaxies to hold out, IDs or a CSV of them; default: a tenth, by a hash of the ID
         schema:Schema=GZ2, # what the label columns are
         labels=None,       # label file, a CSV or zip; default: Kaggle's, or the only CSV with the right columns
@@ -245,6 +263,19 @@ def exclude(self:Catalogue,
     res.excluded[list(rows)] = True
     res._check_split('what is excluded')
     return res
+
+# %% ../../nbs/14_data.catalogue.ipynb #906c0a24
+def _short_digest(parts):
+    h = hashlib.blake2s(digest_size=8)
+    for o in parts: h.update(o if isinstance(o, bytes) else f'{o}\0'.encode(errors='surrogateescape'))
+    return h.hexdigest()
+
+@patch
+def digest(self:Catalogue) -> dict: # ids, labels, split: 16 hexadecimal digits each
+    "What changes when the galaxies or their order, their labels, or the sides of the split do."
+    sides = [*self.ids[self.valid], '', *self.ids[self.excluded]]
+    labels = np.ascontiguousarray(self.labels, dtype='<f4').tobytes()
+    return dict(ids=_short_digest(self.ids), labels=_short_digest([labels]), split=_short_digest(sides))
 
 # %% ../../nbs/14_data.catalogue.ipynb #dd77acfc
 @patch

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'normalize_name', 'image_name', 'file_fingerprint', 'made_once', 'unpacked', 'in_bytes',
-           'find_images', 'passed_over', 'read_limited', 'read_image', 'crop_note']
+           'members', 'find_images', 'passed_over', 'read_limited', 'read_image', 'crop_note']
 
 # %% ../../nbs/11_data.images.ipynb #1601f9c8
 import glob, gzip, hashlib, io, os, re, shutil, stat, unicodedata, zipfile
@@ -138,6 +138,12 @@ def _listing(source):
     inner = [f for f in files if f.name.lower().endswith('.zip')]
     if not inner or any(map(image_name, files)): return files,others
     return [f for o in inner for f in _zip_files(unpacked(o))[0]],others
+
+def members(
+    source, # a zip
+) -> list:  # zipfile.Paths
+    "The files in a zip, without those that are hidden; raises `BadInput` where it can't be opened."
+    return _zip_files(Path(source))[0]
 
 def find_images(
     source, # a folder or a zip, in which they may lie at any depth, or one image

@@ -7,7 +7,7 @@ __all__ = ['LABEL_TOL', 'read_table', 'find_id_column', 'galaxy_ids', 'missing_c
            'read_labels', 'write_fractions', 'read_fractions']
 
 # %% ../../nbs/12_data.labels.ipynb #bc8c6a18
-import difflib, io, warnings, zipfile
+import difflib, io, warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +19,25 @@ from .images import *
 
 # %% ../../nbs/12_data.labels.ipynb #bed19600
 _LABELS,_IMAGES = 'training_solutions_rev1','images_training_rev1' # Kaggle's names, without their suffix
+_MOST_BYTES = 2**30 # of a table
 
 def read_table(
     file, # a CSV, or a zip with one in it
 ) -> pd.DataFrame: # all cells as text, indexed by the line of the file
     "The table of a CSV file; raises `BadInput` where it cannot be read."
-    source = _csv_in_zip(file) if Path(file).suffix == '.zip' else file
+    data = _csv_in_zip(file) if Path(file).suffix.lower() == '.zip' else read_limited(file, _MOST_BYTES)
+    remedy = 'save it as CSV in UTF-8'
+    if b'\0' in data: raise BadInput('holds NUL bytes, as a table in UTF-16 does', file=file, remedy=remedy)
     how = dict(dtype=str, keep_default_na=False, encoding='utf-8-sig', index_col=False, skip_blank_lines=False)
     try:
         with warnings.catch_warnings(action='error', category=pd.errors.ParserWarning):
-            table = pd.read_csv(source, **how)
-    except OSError as e: raise BadInput(e.strerror or str(e), file=file) from None
+            table = pd.read_csv(io.BytesIO(data), **how)
+            table.columns = pd.read_csv(io.BytesIO(data), **how, header=None, nrows=1).fillna('').iloc[0].tolist()
     except pd.errors.ParserWarning: raise BadInput('has rows with more cells than the header', file=file) from None
     except UnicodeDecodeError as e:
-        raise BadInput(f'not a CSV file in UTF-8 ({e})', file=file, remedy='save it as one') from None
-    except (ValueError, pd.errors.ParserError) as e:
-        raise BadInput(f'not a CSV file ({str(e).splitlines()[0]})', file=file) from None
+        raise BadInput(f'not a CSV file in UTF-8 ({e})', file=file, remedy=remedy) from None
+    except Exception as e:   # damage has many names
+        raise BadInput(f'not a CSV file ({" ".join(str(e).split())[:200]})', file=file) from None
     table.index += 2
     table = table.fillna('')
     return table[(table != '').any(axis=1)]
@@ -42,14 +45,13 @@ def read_table(
 # %% ../../nbs/12_data.labels.ipynb #b11ffb0d
 def _csv_in_zip(file):
     "The content of the CSV file in a zip"
-    try:
-        with zipfile.ZipFile(file) as z:
-            names = [n for n in z.namelist() if n.lower().endswith('.csv') and not n.startswith('__MACOSX/')]
-            if len(names) == 1: return io.BytesIO(z.read(names[0]))
-    except OSError as e: raise BadInput(e.strerror or str(e), file=file) from None
+    if not Path(file).is_file(): return read_limited(file)     # raises
+    tables = [o for o in members(file) if o.name.lower().endswith('.csv')]
+    if len(tables) != 1: raise BadInput(f'must hold one CSV file, has {len(tables)}', file=file)
+    try: return read_limited(tables[0], _MOST_BYTES)
+    except BadInput as e: raise BadInput(e.problem, file=file) from None
     except Exception as e:   # damage has many names
         raise BadInput(f'cannot be read as a zip ({e})', file=file, remedy='download it again') from None
-    raise BadInput(f'must hold one CSV file, has {len(names)}', file=file)
 
 # %% ../../nbs/12_data.labels.ipynb #52c2595f
 def find_id_column(
@@ -57,9 +59,11 @@ def find_id_column(
     file,          # where it comes from, for the message
     schema:Schema, # with the name of the column
 ) -> str:
-    "The name of the ID column in `table`, in either of Kaggle's spellings; raises `BadInput` where there is none."
-    for c in (schema.id_column, schema.id_column[:-2]+'Id', schema.id_column[:-2]+'ID'):
-        if c in table: return c
+    "The name of the ID column in `table`, in either of Kaggle's spellings; raises `BadInput` where there is not one."
+    spellings = (schema.id_column, schema.id_column[:-2]+'Id', schema.id_column[:-2]+'ID')
+    found = [c for c in table.columns if c in spellings]
+    if len(found) == 1: return found[0]
+    if found: raise BadInput(f'has the columns {" and ".join(found)}', file=file, remedy='keep one of them')
     names = ', '.join(map(str, table.columns[:4]))
     one_cell = len(table.columns) == 1 and (';' in names or '\t' in names)
     hint = f'its cells are not separated by commas ({names[:30]}...)' if one_cell else f'it has {names[:100]}...'
@@ -71,8 +75,9 @@ def galaxy_ids(
     file,          # where it comes from, for the message
     schema:Schema, # with the name of the column
 ) -> pd.Series:      # indexed by the line
-    "The IDs of a table, as text; raises `BadInput` where a row has none."
+    "The IDs of a table, as text; raises `BadInput` where a row has none, or there are no rows."
     ids = table[find_id_column(table, file, schema)].map(normalize_name)
+    if not len(ids): raise BadInput('has no rows', file=file)
     empty = ids.index[ids == '']
     if len(empty): raise BadInput(f'has no {schema.id_column}{_and_n_more(empty)}', file=file, line=int(empty[0]))
     return ids
@@ -83,9 +88,12 @@ def _and_n_more(found): return f' (and {len(found)-1} more)' if len(found) > 1 e
 def missing_columns(
     table,         # a DataFrame
     schema:Schema, # with the columns it should have
-) -> str:            # empty where none is missing
-    "Which of the schema's columns a table lacks, in words."
-    missing = [c for c in schema.columns if c not in table]
+) -> str:            # empty where each is there once
+    "Which of the schema's columns a table lacks, or has twice, in words."
+    columns = list(table.columns)
+    missing = [c for c in schema.columns if c not in columns]
+    twice = [c for c in schema.columns if columns.count(c) > 1]
+    if twice: return f'several columns {twice[0]}{_and_n_more(twice)}; keep one of them'
     if not missing: return ''
     others = [str(c) for c in table.columns if c not in schema.columns]
     similar = difflib.get_close_matches(missing[0], others, 1, .6)
@@ -108,6 +116,18 @@ def audit_labels(
         found.loc[i, 'problem'] = f'{cell!r} is not a number'
     return labels,found
 
+# %% ../../nbs/12_data.labels.ipynb #fa8b5e6b
+def _remedy(kind, labels, schema):
+    "What to do about the first finding in some labels"
+    v = labels.to_numpy(dtype=float, na_value=np.nan)
+    numbers = v[np.isfinite(v)]
+    counts = kind == 'range' and (numbers == numbers.round()).all() and (numbers >= 0).all()
+    if counts: return 'if these are counts of votes, divide each by the number of volunteers of its galaxy'
+    with warnings.catch_warnings(action='ignore'): sums = [np.nanmedian(v[:, s].sum(1)) for s in schema.slices]
+    if kind != 'range' and np.abs(np.array(sums)-1).max() < LABEL_TOL and any(p is not None for p in schema.parents):
+        return 'if these are fractions of those who were asked, with 0 where nobody was, use Schema.cumulative'
+    return 'write 0 where nobody was asked, or remove the row' if kind == 'nan' else 'correct or remove the row'
+
 # %% ../../nbs/12_data.labels.ipynb #061b65c9
 def check_labels(
     table,         # one row per galaxy, with the schema's columns
@@ -125,10 +145,9 @@ def check_labels(
     labels,found = audit_labels(table, schema, tol)
     if len(found):
         f = found.iloc[0]
-        conditional = 'see Schema.cumulative if these are fractions of those who were asked'
-        remedy = conditional if f.kind == 'sum' else 'correct or remove the row'
-        raise BadInput(f'{f.column} {f.problem}{_and_n_more(found)}', id=ids[f.row], remedy=remedy, **where(f.row))
-    return labels.set_axis(ids).astype('float32')
+        problem,remedy = f'{f.column} {f.problem}{_and_n_more(found)}',_remedy(f.kind, labels, schema)
+        raise BadInput(problem, id=ids[f.row], remedy=remedy, **where(f.row))
+    return labels.set_axis(ids).astype('float32').clip(0, 1)
 
 # %% ../../nbs/12_data.labels.ipynb #350f65c2
 def read_labels(
@@ -140,7 +159,6 @@ def read_labels(
     table = read_table(file)
     ids = galaxy_ids(table, file, schema)
     if lacks := missing_columns(table, schema): raise BadInput(lacks, file=file)
-    if not len(table): raise BadInput('has no rows', file=file)
     res = check_labels(table, ids, lambda r: dict(file=file, line=int(ids.index[r])), schema, tol)
     res.attrs['lines'] = ids.index.to_numpy()
     return res

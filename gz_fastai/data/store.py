@@ -26,12 +26,12 @@ def stored_geometry(
     crop:int, # side of the central square that a view shows, in pixels of the original
     size:int, # side of a view, pixels
 ) -> tuple:   # (side of the stored square in pixels of the original, in stored pixels)
-    "How much of an image is stored, and in how many pixels; raises `BadInput` where that is no square or too large a one."
+    "How much of an image is stored, and in how many pixels; raises `BadInput` where that is nothing or too much."
     square,side = round(crop*MARGIN),round(size*MARGIN*DENSITY)
     most = math.isqrt(MAX_PIXELS)
     remedy = f'crop must be 1 to {int(most/MARGIN):,}, and size 1 to {int(most/MARGIN/DENSITY):,}'
-    if not (0 < square <= most and 0 < side <= most): raise BadInput(f'no store for crop {crop} and size {size}', remedy=remedy)
-    return square,side
+    if 0 < square <= most and 0 < side <= most: return square,side
+    raise BadInput(f'no images can be stored for crop {crop} and size {size}', remedy=remedy)
 
 # %% ../../nbs/17_data.store.ipynb #d309711b
 def stored_pixels(
@@ -94,7 +94,8 @@ class Store:
     @property
     def bad(self): return self.index[self.index.problem != '']
     @property
-    def digest(self): return hashlib.blake2s(self.index.crc.to_numpy('<u4').tobytes(), digest_size=8).hexdigest() # of the pixels
+    def digest(self):                                 # of all pixels
+        return hashlib.blake2s(self.index.crc.to_numpy('<u4').tobytes(), digest_size=8).hexdigest()
 
 # %% ../../nbs/17_data.store.ipynb #22680140
 @patch(as_prop=True)
