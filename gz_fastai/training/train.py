@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.callback.tracker import EarlyStoppingCallback, TerminateOnNaNCallback
-from fastai.callback.training import GradientAccumulation, GradientClip
+from fastai.callback.training import GradientClip
 from fastai.torch_core import set_seed
 from fastcore.imports import IN_NOTEBOOK
 
@@ -63,13 +63,26 @@ def build_model(
     "The network that `cfg` describes; raises `BadInput` where there is no such model or there are no such weights."
     return galaxy_model(cfg.arch, n_out, cfg.pretrained, cfg.hidden, cfg.drop, cfg.weights, cfg.size)
 
+def _as_seen(cfg, info):
+    "`cfg` with the size and the crop of the run that its weights come from, unless it has its own"
+    size = info['size'] if cfg.size is None else cfg.size
+    return replace(cfg, size=size, crop=info['crop'] if cfg.crop == Config.crop else cfg.crop)
+
+def _stats(cfg, model):
+    "What the input is normalized with: as the weights expect, or `None` for the statistics of the galaxies"
+    if run := model_folder(cfg.weights): return read_info(run)['stats']
+    return timm_stats(model) if cfg.pretrained or cfg.weights else None
+
 def resolve_config(
     cfg:Config, # some of its settings may be open
     model,      # the network that it describes
     device,     # where it is trained
 ) -> tuple:     # (config with size, opt, precision and, unless it is probed, lr; a line on each choice)
-    "Choose what the network and the device decide."
-    pretrained,notes = bool(cfg.pretrained or cfg.weights),[]
+    "Choose what the network, a run that it starts from, and the device decide."
+    pretrained,notes = bool(cfg.pretrained or cfg.weights),cfg.idle()
+    if run := model_folder(cfg.weights):
+        cfg = _as_seen(cfg, read_info(run))
+        notes.append(f'size {cfg.size} and crop {cfg.crop}: the weights come from {run}')
     if cfg.size is None: cfg = replace(cfg, size=input_size(model, pretrained))
     if cfg.opt == 'auto':
         cfg = replace(cfg, opt=default_opt(pretrained))
@@ -112,7 +125,7 @@ def build_learner(
     "The learner that `cfg` describes, the same one each time."
     set_seed(cfg.seed, reproducible=True)
     model = build_model(cfg, len(cat.schema))
-    stats = timm_stats(model) if cfg.pretrained or cfg.weights else None
+    stats = _stats(cfg, model)
     dls = GalaxyDataLoaders.from_catalogue(cat, size=cfg.size, crop=cfg.crop, bs=cfg.bs, store=store, device=device,
                                            stats=stats, batch_tfms=_transforms(cfg))
     return galaxy_learner(dls, model, cfg.activation, cfg.loss, cfg.opt, cfg.finetune, cfg.lora_rank, cfg.precision,
@@ -121,9 +134,9 @@ def build_learner(
 # %% ../../nbs/43_training.train.ipynb #6cf2b21c
 def _callbacks(cfg):
     "fastai's callbacks that `cfg` asks for"
-    res = [TerminateOnNaNCallback()]
+    res = [TerminateOnNaNCallback(), CheckTrained()]
     if cfg.clip: res.append(GradientClip(cfg.clip))
-    if cfg.accumulate > 1: res.append(GradientAccumulation(cfg.bs*cfg.accumulate))
+    if cfg.accumulate > 1: res.append(Accumulate(cfg.accumulate))
     if cfg.patience: res.append(EarlyStoppingCallback('rmse', comp=np.less, patience=cfg.patience))
     if cfg.ema: res.append(EMACallback(cfg.ema))
     return res
@@ -193,7 +206,7 @@ def score_predictions(
 # %% ../../nbs/43_training.train.ipynb #35b4c754
 def _bundle_info(cfg, cat, stats, metrics, versions):
     "What `model.json` says of a run's network"
-    arch,args = arch_source(cfg.arch)
+    arch,args = arch_source(cfg.arch, cfg.weights)
     trained_on = dict(data=str(cat.path), galaxies=len(cat.train), synthetic=metrics['synthetic'],
                       mean=cat.labels[cat.train].mean(0, dtype=float).tolist())
     network = dict(arch=arch, args=args, hidden=cfg.hidden, drop=cfg.drop, activation=cfg.activation)
@@ -205,13 +218,15 @@ def _save(out, cfg, cat, learn, seconds, versions):
     "Write what a run leaves: predictions, scores, and the network"
     with learn.no_bar(): pred = learn.get_preds()[0].numpy()
     metrics = score_predictions(cat, pred, seconds)
-    merge_lora(learn.model)
+    views = learn.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
+    merge_lora(learn.model, views)
     ids = cat.ids[cat.valid]
     write_fractions(out/'valid.csv', ids, pred, cat.schema)
     write_fractions(out/'valid_labels.csv', ids, cat.labels[cat.valid], cat.schema)
     trained_on = pd.DataFrame({cat.schema.id_column: cat.ids[cat.train]})
     with atomic_write(out/'trained_on.csv') as tmp: trained_on.to_csv(tmp, index=False)
     write_model(out, learn.model, _bundle_info(cfg, cat, learn.dls.stats, metrics, versions))
+    check_written(out, learn.model, views)
     write_json(out/'metrics.json', metrics)
 
 def run_folder(
@@ -240,6 +255,7 @@ def _checked_recipe(cfg, n_out, device):
     model = build_model(cfg, n_out)
     cfg,notes = resolve_config(cfg, model, device)
     check_size(model, cfg.size)
+    if cfg.finetune == 'lora': notes.append(add_lora(model, cfg.lora_rank))
     return cfg,notes
 
 # %% ../../nbs/43_training.train.ipynb #b8fe878b
@@ -266,6 +282,8 @@ def _work(rec, cfg, cat, store, device, start, cbs):
     trained,every = count_trained(learn.model)
     part = f'{trained:,} of {every:,} parameters are trained' if trained < every else f'{every:,} parameters'
     print(f'{part}, {plural(cfg.epochs, "epoch")}', flush=True)
+    batches = len(learn.dls.train)
+    if cfg.accumulate > batches: print(f'accumulate {cfg.accumulate}: an epoch has {plural(batches, "batch", "batches")}, which make one step', flush=True)
     checkpoint = Checkpoint(out)
     config = dict(requested=rec.requested, resolved=rec.resolved, versions=rec.versions)
     _fit(learn, cfg, checkpoint, [*_logger(cfg.log, out, config), *cbs])
@@ -289,6 +307,7 @@ def train(
     cfg,notes = _checked_recipe(cfg, len(schema), device)
     print(f'{cat}\nTraining {cfg.arch} at {cfg.size} px on {device}, into {out}', *notes, sep='\n  ', flush=True)
     store = Store.open(cat.files, crop=cfg.crop, size=cfg.size, unreadable=cfg.unreadable)
+    if store.note: print(f'  {store.note}', flush=True)
     if len(store.bad): print(f'{plural(len(store.bad), "unreadable image")} skipped; the first: {store.bad.problem.iloc[0]}', flush=True)
     cat = cat.exclude(store.bad.row)
     with claim('run', out, asked, config_defaults()) as rec:
