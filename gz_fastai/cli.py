@@ -344,8 +344,8 @@ def baseline_command(
 
 # %% ../nbs/60_cli.ipynb #af12e37a
 def _data_parser():
-    p = _Parser('gz_fastai_data', 'Check, fetch or make galaxies.')
-    sub = p.add_subparsers(dest='action', required=True, metavar='check | fetch | sample')
+    p = _Parser('gz_fastai_data', 'Check, fetch or make galaxies, and look after the cache.')
+    sub = p.add_subparsers(dest='action', required=True, metavar='check | fetch | sample | cache')
     def add(name, about, example):
         return sub.add_parser(name, help=about, about=about, example=f'gz_fastai_data {example}')
     check = add('check', 'Find all that is wrong with a folder of images and labels; exit status 1 if anything is.', 'check galaxy-zoo --images')
@@ -359,6 +359,8 @@ def _data_parser():
     sample = add('sample', 'Make synthetic galaxies with simulated volunteers.', 'sample galaxies --n 500')
     sample.add_argument('folder', help='where to put them')
     sample.flags(_params('gz_fastai.data.sample:make_sample'), 'n seed')
+    cache = add('cache', 'List what is kept to save time and can be made again: decoded images, samples, unpacked zips.', 'cache --clear')
+    cache.add_argument('--clear', action='store_true', help='remove all of it that no process uses')
     return p
 
 # %% ../nbs/60_cli.ipynb #feb26c58
@@ -385,6 +387,16 @@ def _make_data(folder, **given):
     n = len(list((made/'images_training_rev1').iterdir()))
     print(f'{made}: {plural(n, "synthetic galaxy", "synthetic galaxies")}\nnext: gz_fastai_train --data {made}')
 
+def _cache(clear=False):
+    "List the cache, or clear it"
+    from gz_fastai.data.store import cached_stores, clear_cache
+    if clear: return print(f'{cache_home()}: {clear_cache()/2**20:,.0f} MB removed')
+    table = cached_stores()
+    megabytes = (table.bytes/2**20).round(1)
+    shown = table.assign(MB=megabytes, finished=table.finished.map({True: 'yes', False: 'no'}))
+    if len(table): print(shown[['name', 'MB', 'images', 'crop', 'size', 'finished', 'used']].to_string(index=False, na_rep=''))
+    print(f'{cache_home()}: {megabytes.sum():,.0f} MB; gz_fastai_data cache --clear removes it, GZ_FASTAI_CACHE names another folder')
+
 def data_command(
     argv=None, # arguments; default: those of the process
 ):
@@ -393,6 +405,6 @@ def data_command(
     given = vars(parser.parse_args(argv))
     if 'json' in given: given['json_'] = given.pop('json')
     action = given.pop('action')
-    work = dict(check=_check_data, fetch=_fetch_data, sample=_make_data)[action]
+    work = dict(check=_check_data, fetch=_fetch_data, sample=_make_data, cache=_cache)[action]
     with _one_line(parser, f'gz_fastai_data {action}'): status = work(**given)
     if status: parser.exit(status)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['config_catalogue', 'build_model', 'resolve_config', 'build_learner', 'score_predictions', 'run_folder',
-           'config_record', 'train']
+           'config_record', 'train', 'run_from_learner']
 
 # %% ../../nbs/43_training.train.ipynb #fc01f0f7
 import contextlib, gc, os, secrets, sys, time
@@ -19,6 +19,7 @@ from fastai.callback.tracker import EarlyStoppingCallback, TerminateOnNaNCallbac
 from fastai.callback.training import GradientClip
 from fastai.torch_core import set_seed
 from fastcore.imports import IN_NOTEBOOK
+from torch import nn
 
 from ..core import *
 from ..experiment import *
@@ -28,6 +29,7 @@ from ..data.catalogue import *
 from ..data.store import *
 from ..data.augment import *
 from ..data.loaders import *
+from ..model.losses import *
 from ..model.metrics import *
 from ..model.backbones import *
 from ..model.adapters import *
@@ -190,7 +192,7 @@ def _json_rows(table):
 def score_predictions(
     cat:Catalogue, # the galaxies
     pred,          # (validation galaxies, columns) predicted fractions
-    seconds:float, # that the training took
+    seconds:float, # that the training took; None where nobody knows
 ) -> dict:
     "What `metrics.json` says of a run."
     targ = cat.labels[cat.valid]
@@ -199,7 +201,7 @@ def score_predictions(
     res = dict(rmse=galaxy_rmse(pred, targ), interval=rmse_interval(pred, targ))
     res |= dict(galaxies=len(targ), synthetic=cat.truth is not None)
     res['baselines'] = {k: galaxy_rmse(p, targ) for k,p in constant_baselines(cat).items()}
-    res |= dict(questions=_json_rows(questions), accuracy=_json_rows(accuracy)[0], seconds=round(seconds, 1))
+    res |= dict(questions=_json_rows(questions), accuracy=_json_rows(accuracy)[0], seconds=seconds and round(seconds, 1))
     if cat.truth is not None: res['noise_floor'] = galaxy_rmse(cat.truth[cat.valid], targ)
     return res
 
@@ -314,4 +316,41 @@ def train(
         if rec.state != 'finished': _work(rec, cfg, cat, store, device, start, cbs)
     gc.collect()
     if device.type != 'cpu': getattr(torch, device.type).empty_cache()
+    return Run(out)
+
+# %% ../../nbs/43_training.train.ipynb #5b55afb9
+def _name_of(choices, given):
+    "The name under which something is among choices"
+    return next((k for k,v in choices.items() if v is given or isinstance(v, type) and isinstance(given, v)), None)
+
+def _config_of(learn, cat, out, arch):
+    "The settings that make such a learner"
+    body,head = learn.model
+    widths = [m.out_features for m in head.modules() if isinstance(m, nn.Linear)]
+    half = next((c.amp_mode.value for c in learn.cbs if isinstance(c, HalfPrecision)), 'fp32')
+    loss = dict(activation=_name_of(ACTIVATIONS, learn.loss_func.act), loss=_name_of(LOSSES, learn.loss_func))
+    drop = next(m.p for m in head.modules() if isinstance(m, nn.Dropout))
+    fit = dict(opt=_name_of(OPTIMIZERS, learn.opt_func), lr=float(learn.lr), epochs=max(1, len(learn.recorder.values)), precision=half)
+    view = dict(size=learn.dls.size, crop=learn.dls.crop, bs=learn.dls.bs)
+    return Config(data=cat.path, arch=arch or body.default_cfg['architecture'], hidden=tuple(widths[:-1]), drop=drop, out=out, **loss, **fit, **view)
+
+def run_from_learner(
+    learn,         # from galaxy_learner, trained
+    cat:Catalogue, # its galaxies
+    out,           # folder to write
+    arch:str=None, # timm's name of the backbone; default: what its own config says
+) -> Run:
+    "Write the folder of a run for a trained `Learner`; raises `BadInput` where its network is not one of `galaxy_model`."
+    ours = isinstance(learn.model, nn.Sequential) and len(learn.model) == 2 and hasattr(learn.model[0], 'default_cfg')
+    if not ours: raise BadInput('the network is not a backbone of timm with a head', remedy='make it with galaxy_learner')
+    rows = {*learn.dls.train_ds.items, *learn.dls.valid_ds.items}
+    cat = cat.exclude([i for i in range(len(cat)) if i not in rows])
+    cfg = _config_of(learn, cat, out, arch)
+    with claim('run', Path(out), config_record(cfg), config_defaults()) as rec:
+        rec.resolve(**{k: getattr(cfg, k) for k in ('size', 'opt', 'lr', 'epochs', 'precision')}, device=str(learn.dls.device))
+        names = list(learn.recorder.metric_names)[1:-1]
+        history = pd.DataFrame(map(list, learn.recorder.values), columns=names).rename_axis('epoch')
+        with atomic_write(rec.path/'history.csv') as tmp: history.to_csv(tmp)
+        _save(rec.path, cfg, cat, learn, None, rec.versions)
+        rec.finish()
     return Run(out)
