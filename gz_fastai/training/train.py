@@ -321,7 +321,7 @@ def train(
 # %% ../../nbs/43_training.train.ipynb #5b55afb9
 def _name_of(choices, given):
     "The name under which something is among choices"
-    return next((k for k,v in choices.items() if v is given or isinstance(v, type) and isinstance(given, v)), None)
+    return next((k for k,v in choices.items() if v is given or v is type(given)), None)
 
 def _config_of(learn, cat, out, arch):
     "The settings that make such a learner"
