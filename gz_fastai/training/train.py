@@ -218,7 +218,8 @@ def _bundle_info(cfg, cat, stats, metrics, versions):
 
 def _save(out, cfg, cat, learn, seconds, versions):
     "Write what a run leaves: predictions, scores, and the network"
-    with learn.no_bar(): pred = learn.get_preds()[0].numpy()
+    half = [c for c in learn.cbs if isinstance(c, HalfPrecision)]      # scores are the network's, and not the machine's
+    with learn.no_bar(), learn.removed_cbs(half): pred = learn.get_preds()[0].numpy()
     metrics = score_predictions(cat, pred, seconds)
     views = learn.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
     merge_lora(learn.model, views)
