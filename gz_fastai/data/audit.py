@@ -61,7 +61,6 @@ def _audit_labels(file, schema, found):
     table = read_table(file)
     ids = galaxy_ids(table, file, schema)
     if lacks := missing_columns(table, schema): raise BadInput(lacks, file=file)
-    if not len(table): raise BadInput('has no rows', file=file)
     duplicates = ids[ids.duplicated()]
     problem = 'this galaxy has an earlier row'
     found += [_finding('duplicate id', file, problem, line, i) for line,i in duplicates.items()]
@@ -94,8 +93,6 @@ def _audit_split(ids, valid, schema, file, found):
     return is_valid
 
 # %% ../../nbs/16_data.audit.ipynb #b04670d2
-def _stem(f): return normalize_name(f.name.rpartition('.')[0])
-
 def _look_at(file, in_all_turns):
     "(size and mode in words, fingerprint) of an image, or the BadInput"
     try: im = read_image(file)[0]
@@ -105,36 +102,49 @@ def _look_at(file, in_all_turns):
 
 def _audit_images(files, is_valid, found):
     "Find images that cannot be read, that are unlike most, and near duplicates; size and mode of most"
-    seen = list(in_threads(lambda f: _look_at(f, is_valid.get(_stem(f))), files, 'Reading images'))
+    seen = list(in_threads(lambda f: _look_at(f, is_valid.get(image_name(f))), files, 'Reading images'))
     good,by_side = [],{True: [], False: [], None: []}     # images of no galaxy are on no side
     for f,o in zip(files, seen):
-        if isinstance(o, BadInput): found.append(_finding('unreadable image', f, o.problem, id=_stem(f)))
-        else: good.append((f, o[0])), by_side[is_valid.get(_stem(f))].append((f, o[1]))
+        if isinstance(o, BadInput): found.append(_finding('unreadable image', f, o.problem, id=image_name(f)))
+        else: good.append((f, o[0])), by_side[is_valid.get(image_name(f))].append((f, o[1]))
     if not good: return None
     for k,kind in enumerate(('image size', 'image mode')):
         usual = Counter(o[k] for _,o in good).most_common(1)[0][0]
-        found += [_finding(kind, f, f'{o[k]}; most have {usual}', id=_stem(f)) for f,o in good if o[k] != usual]
+        found += [_finding(kind, f, f'{o[k]}; most have {usual}', id=image_name(f)) for f,o in good if o[k] != usual]
     train,valid = by_side[False],by_side[True]
     if train and valid:
         for i,j in near_duplicates(*(np.stack([o for _,o in side]) for side in (train, valid))):
             f,twin = valid[j][0],train[i][0]
             message = f'is held out, and almost equals {twin.name}, which is trained on'
-            found.append(_finding('near duplicate', f, message, id=_stem(f)))
+            found.append(_finding('near duplicate', f, message, id=image_name(f)))
     return Counter(o for _,o in good).most_common(1)[0][0]
+
+# %% ../../nbs/16_data.audit.ipynb #f1f2b0a1
+def _notes(source, files, crop):
+    "What may be meant: files that are passed over, a crop unlike the images"
+    others = passed_over(source)
+    res = [f'passed over in {source}: {others}'] if others else []
+    sizes = []
+    for f in files[::-(-len(files)//9)] if files else []:
+        try: sizes.append(read_image(f)[0].size)
+        except BadInput: continue
+    width,height = np.median(sizes, axis=0).astype(int) if sizes else (crop, crop)
+    return [*res, *filter(None, [crop_note(crop, width, height)])]
 
 # %% ../../nbs/16_data.audit.ipynb #38d953ea
 def audit_folder(
-    path,            # folder with images and labels
+    path,            # folder with images and labels, or Kaggle's zip of all files
     valid=None,      # CSV of the galaxies to hold out; default: a tenth, by a hash of the ID
     schema:Schema=GZ2, # what the label columns are
     labels=None,     # label file, where there are several
     images=None,     # folder or zip of images, where there are several
     read:bool=False, # read all images too
-) -> dict:           # path, labels, images, rows, files, size (and mode of most images, in words), read, ok, findings
+    crop:int=180,    # side of the central square that a view shows, pixels
+) -> dict:           # path, labels, images, rows, files, size (and mode of most), read, ok, findings, notes
     "All that is wrong with the galaxies of a folder; raises `BadInput` where the folder or the list does not exist."
-    if not Path(path).is_dir(): raise BadInput('no such folder', file=path)
+    if not Path(path).exists(): raise BadInput('no such folder', file=path)
     if valid and not Path(valid).exists(): raise BadInput('no such file', file=valid)
-    found,res,kind = [],dict(path=str(path), rows=0, files=0, size=None, read=read),'labels'
+    found,res,kind = [],dict(path=str(path), rows=0, files=0, size=None, read=read, notes=[]),'labels'
     try:
         file = label_source(path, labels, schema)
         ids = _audit_labels(file, schema, found)
@@ -147,6 +157,7 @@ def audit_folder(
         is_valid = _audit_split(ids, valid, schema, file, found)
     except BadInput as e: return res | dict(ok=False, findings=[*found, _of_error(kind, e, path)])
     files = [f for same in by_name.values() for f in same]
+    res['notes'] = _notes(source, files, crop)
     if read and files: res['size'] = _audit_images(files, is_valid, found)
     return res | dict(images=str(source), files=len(files), ok=not found, findings=found)
 
@@ -169,4 +180,5 @@ def audit_report(
     for kind,fs in kinds.items():
         lines += [f'{kind}: {len(fs):,}', *map(_finding_line, fs[:max_lines])]
         if len(fs) > max_lines: lines.append(f'  and {len(fs)-max_lines:,} more')
+    lines += [f'note: {o}' for o in res['notes']]
     return '\n'.join([*lines, 'no problems found' if res['ok'] else f'problems: {len(res["findings"]):,}'])

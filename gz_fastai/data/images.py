@@ -82,7 +82,7 @@ def made_once(
     try:
         done.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock, notice=notice):
-            for o in done.parent.glob(f'{glob.escape(done.name)}.*.partial'): shutil.rmtree(o, ignore_errors=True)
+            for o in done.parent.glob(f'{glob.escape(done.name)}.????????.partial'): shutil.rmtree(o, ignore_errors=True)
             try: yield
             finally: lock.unlink(missing_ok=True)
     except OSError as e:

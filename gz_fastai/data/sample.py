@@ -17,6 +17,7 @@ from scipy.special import expit
 
 from ..core import *
 from .schema import *
+from .images import *
 from .labels import _IMAGES, _LABELS
 
 # %% ../../nbs/13_data.sample.ipynb #f228033a
@@ -251,6 +252,7 @@ def render_galaxy(
 
 # %% ../../nbs/13_data.sample.ipynb #4860e127
 SAMPLE_SIZE,SAMPLE_VERSION = 2000,2
+_MOST_GALAXIES,_MOST_SEEDS = 10**6,10**12 # so that each has an ID of its own
 TRUTH_FILE = 'truth.csv' # the label table without the noise of the votes
 
 def sample_info(
@@ -272,26 +274,31 @@ def _make_one(i, seed, file):
     return GZ2.cumulative(cond),votes
 
 # %% ../../nbs/13_data.sample.ipynb #52710ac2
+def _make_sample(folder, n, seed):
+    "Fill an empty folder with a sample"
+    images = folder/_IMAGES
+    images.mkdir()
+    ids = 1+_MOST_GALAXIES*(seed+1)+np.arange(n)   # larger than Kaggle's, and different for each seed
+    def one(i): return _make_one(i, seed, images/f'{ids[i]}.jpg')
+    truth,votes = map(np.array, zip(*in_threads(one, range(n), 'Making synthetic galaxies')))
+    index = pd.Index(ids, name=GZ2.id_column)
+    for name,frac in {f'{_LABELS}.csv': votes, TRUTH_FILE: truth}.items():
+        pd.DataFrame(frac, columns=GZ2.columns, index=index).to_csv(folder/name, float_format='%.8g')
+
 def make_sample(
     n:int=SAMPLE_SIZE, # how many galaxies
     seed:int=0,        # galaxy i depends on the seed and on i alone
     folder=None,       # where to put it; default: within cache_home()
 ) -> Path:             # the folder, in Kaggle's layout, with truth.csv next to the labels
     "The folder of the sample, made where it is missing; raises `BadInput` where `folder` holds something else."
+    for name,value,low,most in (('n', n, 1, _MOST_GALAXIES), ('seed', seed, 0, _MOST_SEEDS)):
+        if not low <= value <= most: raise BadInput(f'{name} must be {low:,} to {most:,}, not {value:,}')
     info = dict(synthetic=True, n=n, seed=seed, version=SAMPLE_VERSION)
     done = Path(folder or cache_home()/f'sample-v{SAMPLE_VERSION}-{n}-seed{seed}')
-    if done.exists():
-        if sample_info(done) == info: return done
-        problem = f'holds no sample of {plural(n, "galaxy", "galaxies")} with seed {seed}'
-        raise BadInput(problem, file=done, remedy='choose another folder, or remove it')
-    ids = 1_000_001+1_000_000*seed+np.arange(n)   # larger than Kaggle's, and different for each seed
-    with atomic_folder(done) as tmp:
-        images = tmp/_IMAGES
-        images.mkdir()
-        def one(i): return _make_one(i, seed, images/f'{ids[i]}.jpg')
-        truth,votes = map(np.array, zip(*in_threads(one, range(n), 'Making synthetic galaxies')))
-        index = pd.Index(ids, name=GZ2.id_column)
-        for name,frac in {f'{_LABELS}.csv': votes, TRUTH_FILE: truth}.items():
-            pd.DataFrame(frac, columns=GZ2.columns, index=index).to_csv(tmp/name, float_format='%.8g')
-        (tmp/'sample.json').write_text(json.dumps(info))
-    return done
+    if not done.exists():
+        with made_once(done, 'Another process is making this sample; waiting for it'), atomic_folder(done) as tmp:
+            _make_sample(tmp, n, seed)
+            (tmp/'sample.json').write_text(json.dumps(info))
+    if sample_info(done) == info: return done
+    problem = f'holds no sample of {plural(n, "galaxy", "galaxies")} with seed {seed}'
+    raise BadInput(problem, file=done, remedy='choose another folder, or remove it')
