@@ -47,25 +47,44 @@ def pixel_stats(
 # %% ../../nbs/19_data.loaders.ipynb #2268b452
 class Fractions(TensorBase): "Vote fractions, one column per answer."
 
-class StorePixels(Transform):
-    "Rows of a store as images, of bytes."
+class _LooksUp(Transform):
+    "A transform of rows whose arrays are shared by its copies, and left out of a pickle"
+    pixels,resident,labels = None,None,None
+    def __deepcopy__(self, memo): return self
+    def __getstate__(self): return {k: v for k,v in vars(self).items() if k not in ('pixels', 'resident', 'labels')}
+
+class StorePixels(_LooksUp):
+    "Rows of a store, image files, or arrays of bytes as images, of bytes."
     def __init__(self,
         store:Store,  # where the pixels are
         device='cpu', # where the network runs
     ):
-        self.pixels,self.resident = store.pixels,None
+        super().__init__()
+        self.pixels,self.crop,self.size = store.pixels,store.crop,store.size
         if fits_on(store.pixels.nbytes, device): self.resident = torch.from_numpy(store.pixels).to(device)
-    def encodes(self, rows):
-        if self.resident is None: px = torch.from_numpy(self.pixels[rows])
-        else: px = self.resident[torch.as_tensor(rows, device=self.resident.device)]
+
+    def _look_up(self, rows):
+        if self.pixels is None: raise BadInput('an exported learner has no galaxies', remedy='give it image files')
+        if self.resident is None: return torch.from_numpy(self.pixels[rows])
+        return self.resident[torch.as_tensor(rows, device=self.resident.device)]
+
+    def _read(self, files):
+        def one(f): return read_stored(f, self.crop, self.size)
+        return torch.from_numpy(np.stack(list(in_threads(one, files, 'Decoding images'))))
+
+    def encodes(self, items):
+        each = items if isinstance(items, list) else [items]
+        if isinstance(each[0], (int, np.integer)) or np.ndim(each[0]) == 1: px = self._look_up(items)
+        else: px = self._read(each) if each is items else self._read(each)[0]
         return TensorImage(px.movedim(-1, -3))
 
-class VoteFractions(Transform):
+class VoteFractions(_LooksUp):
     "Rows of a table of labels as fractions; decoded into the leading answers in words."
     def __init__(self,
         labels,        # (galaxies, columns) vote fractions
         schema:Schema, # what the columns are
     ):
+        super().__init__()
         self.labels,self.schema = np.array(labels, dtype='float32'),schema   # a copy: pandas' arrays are read-only
     def encodes(self, rows): return Fractions(torch.as_tensor(self.labels[rows]))
     def decodes(self, y:Fractions):
@@ -76,8 +95,8 @@ class GalaxyDL(TfmdDL):
     "A `TfmdDL` that fetches each batch with one gather per block instead of item by item."
     def create_batches(self, samps):
         for idxs in self.chunkify(samps):
-            rows = np.array([self.dataset.items[i] for i in idxs])
-            yield tuple(tl.tfms(rows) for tl in self.dataset.tls)
+            items = [self.dataset.items[i] for i in idxs]
+            yield tuple(tl.tfms(items) for tl in self.dataset.tls)
 
 # %% ../../nbs/19_data.loaders.ipynb #6b9b8d7e
 def _check_store(store, cat, crop, size):
@@ -99,6 +118,21 @@ def _galaxy_block(cat, store, device, batch_tfms):
 # %% ../../nbs/19_data.loaders.ipynb #91460394
 class GalaxyDataLoaders(DataLoaders):
     "`DataLoaders` of galaxies and their vote fractions."
+    _described = ('schema', 'c', 'size', 'crop', 'stats')
+    def new_empty(self):
+        res = super().new_empty()
+        for o in self._described: setattr(res, o, getattr(self, o))
+        for dl in res.loaders:
+            for tl in dl.dataset.tls: tl.splits = L([], [])     # the rows of the galaxies
+        return res
+
+    def test_dl(self, test_items, rm_type_tfms=None, **kwargs):
+        "Images of other galaxies as they are validated: files, or arrays of bytes; raises `BadInput` where one is none."
+        single = isinstance(test_items, (str, Path)) or getattr(test_items, 'ndim', 0) == 3
+        items = [test_items] if single else list(test_items)
+        if not items: raise BadInput('there are no image files')
+        return super().test_dl(items, rm_type_tfms=rm_type_tfms or 0, **kwargs)
+
     @classmethod
     def from_catalogue(cls,
         cat:Catalogue,  # the galaxies
