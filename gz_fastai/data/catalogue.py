@@ -112,8 +112,9 @@ def _match_images(ids, images, where):
 # %% ../../nbs/14_data.catalogue.ipynb #c75dcfb6
 def _sample_truth(path, ids, schema):
     "The true fractions of synthetic galaxies; `None` for real ones"
-    if not sample_info(path) or not (Path(path)/TRUTH_FILE).exists(): return None
-    truth = read_labels(Path(path)/TRUTH_FILE, schema)
+    file = Path(path)/TRUTH_FILE
+    if not sample_info(path) or not {schema.id_column, *schema.columns} <= set(_header(file)): return None
+    truth = read_labels(file, schema)
     return truth.loc[ids].to_numpy() if set(ids) <= set(truth.index) else None
 
 # %% ../../nbs/14_data.catalogue.ipynb #2d5d9d2b

@@ -82,7 +82,8 @@ def made_once(
     try:
         done.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock, notice=notice):
-            for o in done.parent.glob(f'{glob.escape(done.name)}.????????.partial'): shutil.rmtree(o, ignore_errors=True)
+            left = done.parent.glob(f'{glob.escape(done.name)}.????????.partial')     # of atomic_folder
+            for o in left: shutil.rmtree(o, ignore_errors=True)
             try: yield
             finally: lock.unlink(missing_ok=True)
     except OSError as e:
@@ -290,7 +291,8 @@ def crop_note(
     "What may be wrong with the crop for images of that size; empty where nothing is."
     side,seen = min(width, height),min(width, crop)*min(height, crop)
     size = f'images of {width:,} x {height:,} px'
-    if round(100*seen/crop**2) < 100:
-        return f'the crop of {crop:,} px is too large for {size}: {1-seen/crop**2:.0%} of a view is a black frame; set crop to {side} or less'
-    if crop >= _LEAST_SEEN*side: return ''
-    return f'the crop of {crop:,} px is small for {size}: a view shows {crop/side:.0%} of their side; set crop to as much as the galaxies fill'
+    frame,share = f'{1-seen/crop**2:.0%}',f'{crop/side:.0%}'
+    large = f'the crop of {crop:,} px is too large for {size}: {frame} of a view is a black frame'
+    if frame != '0%': return f'{large}; set crop to {side} or less'
+    small = f'the crop of {crop:,} px is small for {size}: a view shows {share} of their side'
+    return f'{small}; set crop to what a galaxy fills' if crop < _LEAST_SEEN*side else ''

@@ -127,7 +127,7 @@ class GalaxyDataLoaders(DataLoaders):
         return res
 
     def test_dl(self, test_items, rm_type_tfms=None, **kwargs):
-        "Images of other galaxies as they are validated: files, or arrays of bytes; raises `BadInput` where one is none."
+        "Images of other galaxies, files or arrays of bytes, as validation images; raises `BadInput` where one is none."
         single = isinstance(test_items, (str, Path)) or getattr(test_items, 'ndim', 0) == 3
         items = [test_items] if single else list(test_items)
         if not items: raise BadInput('there are no image files')

@@ -18,12 +18,13 @@ from ..core import *
 # %% ../../nbs/10_data.schema.ipynb #4ae190cf
 def _check_text(what, text):
     "Raise `BadInput` unless `text` is a line of text"
-    control = isinstance(text, str) and any(unicodedata.category(c) in ('Cc', 'Cs') for c in text)
-    if control or not isinstance(text, str) or not text.strip(): raise BadInput(f'{what} must be a line of text, not {text!r}')
+    if isinstance(text, str) and text.strip():
+        if not any(unicodedata.category(c) in ('Cc', 'Cs') for c in text): return     # control characters, surrogates
+    raise BadInput(f'{what} must be a line of text, not {text!r}')
 
 @dataclass(frozen=True)
 class Question:
-    "One question of the tree, with its answers in the order of their columns; raises `BadInput` where they are no texts."
+    "One question of the tree, with its answers in the order of their columns; raises `BadInput` on what is no text."
     text:str             # the question in words
     answers:tuple        # the answers, each understandable by itself; one for a question of yes or no
     parent:str|None=None # the column whose voters are asked this question; None: everybody is asked
