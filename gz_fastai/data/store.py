@@ -6,7 +6,7 @@
 __all__ = ['MARGIN', 'DENSITY', 'stored_geometry', 'stored_pixels', 'read_stored', 'Store', 'cached_stores', 'clear_cache']
 
 # %% ../../nbs/17_data.store.ipynb #47da525b
-import csv, hashlib, io, math, os, shutil, zlib
+import csv, hashlib, io, math, os, re, shutil, zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -159,6 +159,7 @@ def _load_if_complete(folder, files, crop, size):
         whole = (store.info == dict(version=Store.version, n=n, crop=crop, size=size)
                  and store.pixels.shape == (n, side, side, 3) and store.pixels.dtype == np.uint8
                  and store.index.columns.tolist() == Store.columns and store.index.row.tolist() == list(range(n))
+                 and (store.index.dtypes[:4] == int).all()
                  and _as_written(folder, (folder/'pixels.npy').stat().st_mtime_ns))
     except Exception: return None     # damage has many names
     return None if not whole or any(_readable(files[r]) for r in store.bad.row) else store
@@ -193,12 +194,15 @@ def _line(*cells):
     csv.writer(text, lineterminator='\n').writerow(safe)
     return text.getvalue()
 
+_CELL = r'(?:"(?:[^"]|"")*"|[^",]*)' # of a CSV file
+
 def _done(index, pixels):
     "The first lines of the index of an unfinished store, those whose pixels are there"
     text = index.read_text(encoding='utf-8', errors='replace') if index.exists() else ''
     lines = [o for o in text.splitlines(keepends=True)[1:] if o.endswith('\n')]
-    good = (o.startswith(f'{i},{zlib.crc32(px)},') for i,(o,px) in enumerate(zip(lines, pixels)))
-    return lines[:next((i for i,o in enumerate(good) if not o), min(len(lines), len(pixels)))]
+    for i,(line,px) in enumerate(zip(lines, pixels)):
+        if not re.fullmatch(rf'{i},{zlib.crc32(px)},\d+,\d+,{_CELL},{_CELL}\n', line): return lines[:i]
+    return lines[:len(pixels)]
 
 def _resume(folder, n, side):
     "The pixels of an unfinished store, and how many rows of it are done"
