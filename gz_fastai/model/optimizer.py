@@ -13,6 +13,7 @@ from fastai.callback.core import Callback
 from fastai.optimizer import *
 from fastai.optimizer import adam_step, average_grad, average_sqr_grad, step_stat, weight_decay
 from timm.utils import ModelEmaV3
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..core import *
 
@@ -89,6 +90,19 @@ def default_lr(
     return _LR[opt]/4 if pretrained else _LR[opt]
 
 # %% ../../nbs/24_model.optimizer.ipynb #87e4077f
+class _Average(ModelEmaV3):
+    "timm's average, with each tensor once"
+    def pairs(self, model):
+        both = zip(model.state_dict().values(), self.module.state_dict().values())
+        return list({a.data_ptr(): (a, b) for a,b in both if a.numel()}.values())
+
+    def apply_update_(self, model, decay):
+        pairs = self.pairs(model)
+        weights,averages = zip(*[o for o in pairs if o[0].is_floating_point()])
+        get_ema_multi_avg_fn(decay)(averages, weights, None)
+        for a,b in pairs:
+            if not a.is_floating_point(): b.copy_(a)
+
 class EMACallback(Callback):
     "Keep timm's moving average of the weights, validate with it, and leave it in the model at the end."
     order,remove_on_fetch = 5,True
@@ -98,10 +112,10 @@ class EMACallback(Callback):
     ): self.decay,self.ema = decay,None
 
     def before_fit(self):
-        if self.ema is None: self.ema = ModelEmaV3(self.learn.model, decay=self.decay)
+        if self.ema is None: self.ema = _Average(self.learn.model, decay=self.decay)
     def after_step(self): self.ema.update(self.learn.model)
     def _swap(self):
-        for a,b in zip(self.learn.model.state_dict().values(), self.ema.module.state_dict().values()):
+        for a,b in self.ema.pairs(self.learn.model):
             kept = a.clone()
             a.copy_(b); b.copy_(kept)
     def before_validate(self): self._swap()
