@@ -105,11 +105,13 @@ def check_arch(
 
 # %% ../../nbs/22_model.backbones.ipynb #f7d315b8
 _NOT_ARGS = {o for f in (timm.create_model, build_model_with_cfg) for o in inspect.signature(f).parameters} 
-_NOT_ARGS |= {'num_classes', 'img_size', 'size', 'features_only', 'feature_cls', 'out_indices'}
+_NOT_ARGS |= {'num_classes', 'img_size', 'features_only', 'feature_cls', 'out_indices'}
+_NOT_ARGS |= {'arch', 'name', 'n_out', 'hidden', 'drop', 'weights', 'size'}      # this module's own
 
-def _is_plain(o):
-    if isinstance(o, dict): return all(isinstance(k, str) for k in o) and _is_plain(list(o.values()))
-    return all(map(_is_plain, o)) if isinstance(o, (list, tuple)) else o is None or type(o) in (bool, int, float, str)
+def _is_plain(o, depth=4):
+    if isinstance(o, dict): return all(isinstance(k, str) for k in o) and _is_plain(list(o.values()), depth)
+    if isinstance(o, (list, tuple)): return depth > 0 and all(_is_plain(x, depth-1) for x in o)
+    return o is None or type(o) in (bool, int, float, str)
 
 def check_args(
     args:dict, # arguments of a network, from a file

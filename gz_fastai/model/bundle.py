@@ -38,11 +38,13 @@ _ENTRIES = { # of model.json -> what they have to be, and a test of it
     'trained_on': ('a number of galaxies and the mean of their labels', lambda o: isinstance(o, dict)
                    and _whole(o.get('galaxies'), 0, 10**12) and isinstance(o.get('mean'), list))}
 
+def _shown(o): return type(o).__name__ if isinstance(o, (list, dict)) else repr(o)[:80]
+
 def _check_info(info, file):
     "The schema of a `model.json`; raises `BadInput` where an entry is missing or not what it has to be"
     for name,(what,test) in _ENTRIES.items():
         if name not in info: raise BadInput(f'lacks {name}', file=file)
-        if not test(info[name]): raise BadInput(f'{name} must be {what}, not {str(info[name])[:80]!r}', file=file)
+        if not test(info[name]): raise BadInput(f'{name} must be {what}, not {_shown(info[name])}', file=file)
     check_args(info.get('args'), file)
     try:
         check_arch(info['arch'])
