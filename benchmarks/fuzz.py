@@ -2,11 +2,12 @@
 
     python benchmarks/fuzz.py --out fuzz.csv [--keep FOLDER] [--only labels] [--n 1000] [--seed 0]
 
-Each input is a good one with some damage, drawn by its kind, its number and the seed: bits, bytes and slices of a file, or cells, keys and values of what it says.
-A reader has to accept it or raise `BadInput`; whatever else it raises counts as a traceback (an `OSError` is the machine's, and passes), five
-seconds of its own time as a hang, and any attempt to run a program, to unpickle code or to reach the network is blocked and counted. What is accepted is compared with
-an independent reading where there is one: then the reader was silently wrong. `--keep` writes such inputs into a folder, each
-with its traceback; `--again FILE` reads one of them once more. The same call goes on where it was stopped; a larger `--n` adds inputs.
+Each input is a good one with some damage, drawn by its kind, its number and the seed: bits, bytes and slices of a file, or cells,
+keys and values of what it says. A reader has to accept it or raise `BadInput`; whatever else it raises counts as a traceback (an
+`OSError` is the machine's, and passes), five seconds of its own time as a hang, and any attempt to run a program, to unpickle
+code or to reach the network is blocked and counted. What is accepted is compared with an independent reading where there is one:
+then the reader was silently wrong. `--keep` writes such inputs into a folder, each with its traceback; `--again FILE` reads one
+of them once more. The same call goes on where it was stopped; a larger `--n` adds inputs.
 """
 import argparse
 import base64
@@ -15,7 +16,6 @@ import csv
 import io
 import json
 import math
-import os
 import random
 import signal
 import sys
@@ -50,9 +50,11 @@ from gz_fastai.training.tune import *
 
 # Damage
 
-HOSTILE = [None, True, False, 0, 1, -1, 2, .5, -.5, 1e-9, 1e308, math.nan, math.inf, -math.inf, 2**31, 2**63, 10**23, '', ' ', '0', '1', 'nan', 'auto', 'gz2', 'GalaxyID', 'Class1.1', 'vgg7', 'a\nb', '\0', '\ud800', '$x$', '{0}', '%s', '../..', '/etc/passwd',
+HOSTILE = [None, True, False, 0, 1, -1, 2, .5, -.5, 1e-9, 1e308, math.nan, math.inf, -math.inf, 2**31, 2**63, 10**23, '', ' ', '0', '1',
+           'nan', 'auto', 'gz2', 'GalaxyID', 'Class1.1', 'vgg7', 'a\nb', '\0', '\ud800', '$x$', '{0}', '%s', '../..', '/etc/passwd',
            'hf-hub:someone/model', 'http://localhost:1/x', 'n'*300, [], [[]], [None], [1, 'a'], {}, {'a': 1}, {'low': 1, 'high': 2}]
-TOKENS = [b'\0', b'\xff', b'\xfe\xff', b'\xef\xbb\xbf', b'\r', b'\n', b'\r\n', b'"', b"'", b',', b';', b'\t', b'#', b'=', b'[', b']', b'{', b'}', b'nan', b'inf', b'-', b'1e999', b'0', b'9'*5000, b'[['*900, b'{"a":'*900, b'true', b'null', b'GalaxyID', b'Class1.1']
+TOKENS = [b'\0', b'\xff', b'\xfe\xff', b'\xef\xbb\xbf', b'\r', b'\n', b'\r\n', b'"', b"'", b',', b';', b'\t', b'#', b'=', b'[', b']', b'{',
+          b'}', b'nan', b'inf', b'-', b'1e999', b'0', b'9'*5000, b'[['*900, b'{"a":'*900, b'true', b'null', b'GalaxyID', b'Class1.1']
 
 
 def damaged_bytes(rng, data):
@@ -98,7 +100,8 @@ def hostile_values(rng, o):
         if how < 3: o = changed(o, path, lambda v: [rng.choice(HOSTILE)])
         elif how == 3: o = changed(o, path, lambda v: [])
         elif how == 4: o = changed(o, path, lambda v: [v, v])
-        elif how == 5 and path and isinstance(path[-1], str): o = changed(o, path, lambda v: []) if rng.random() < .3 else changed(o, path[:-1], lambda v: [v | {rng.choice(['x', path[-1]+' ', path[-1].upper()]): rng.choice(HOSTILE)}])
+        elif how == 5 and path and isinstance(path[-1], str): o = changed(o, path, lambda v: []) if rng.random() < .3 else changed(o,
+                path[:-1], lambda v: [v | {rng.choice(['x', path[-1]+' ', path[-1].upper()]): rng.choice(HOSTILE)}])
         else:
             with contextlib.suppress(KeyError, IndexError, TypeError):
                 there = o
@@ -139,7 +142,7 @@ class Kind:
 
 class Labels(Kind):
     "`read_labels`: cells, rows and columns, or bytes"
-    suffix, n = '.csv', 16000
+    suffix, n = '.csv', 9000
     def __init__(self, home):
         super().__init__(home)
         self.schema = Schema('small', [Question('A?', ['yes', 'no']), Question('B?', ['one', 'two', 'three'], 'a.1')], ['a.1', 'a.2', 'b.1', 'b.2', 'b.3'])
@@ -153,7 +156,8 @@ class Labels(Kind):
         rows = [list(r) for r in self.rows]
         for _ in range(rng.choice([1, 1, 2])):
             r, c = rng.randrange(len(rows)), rng.randrange(6)
-            cell = rng.choice(['', ' ', '0', '1', '2', '-1', '1e-3', '1e999', 'nan', 'NaN', 'inf', 'NA', 'null', 'None', 'x', '"', '0,5', '0x1', '1_0', '１', '0.5 ', '\u00a00.5', '+.5', '1.0', '100', '1e2', "'1", 'é', 'e\u0301', '0.99999999999999999999'])
+            cell = rng.choice(['', ' ', '0', '1', '2', '-1', '1e-3', '1e999', 'nan', 'NaN', 'inf', 'NA', 'null', 'None', 'x', '"', '0,5',
+                               '0x1', '1_0', '１', '0.5 ', '\u00a00.5', '+.5', '1.0', '100', '1e2', "'1", 'é', 'e\u0301', '0.99999999999999999999'])
             how = rng.randrange(9)
             if how < 4: rows[r][c%len(rows[r])] = cell
             elif how == 4: rows[r] = rows[r]+[cell]
@@ -161,7 +165,8 @@ class Labels(Kind):
             elif how == 6: rows = [x+[x[c%len(x)]] for x in rows]
             elif how == 7: rows = [x[:c]+x[c+1:] for x in rows]
             else: rows = [x[c:]+x[:c] for x in rows]
-        return as_bytes(rng.choice(['', '', '', '\ufeff']) + ''.join(rng.choice([',', ',', ',', ';', '\t', ', ']).join(r)+'\n' for r in rows) if rng.random() < .2 else ''.join(','.join(r)+'\n' for r in rows))
+        return as_bytes(rng.choice(['', '', '', '\ufeff']) + ''.join(rng.choice([',', ',', ',', ';', '\t',
+                ', ']).join(r)+'\n' for r in rows) if rng.random() < .2 else ''.join(','.join(r)+'\n' for r in rows))
 
     def read(self, data):
         table = read_labels(self.put(data), self.schema)
@@ -175,13 +180,14 @@ class Labels(Kind):
         must((np.abs(got[:, :2].sum(1)-1) < .06).all() and (np.abs(got[:, 2:].sum(1)-got[:, 0]) < .06).all(), 'sums')
         with contextlib.suppress(ValueError):
             want = np.array([[float(r[head.index(c)]) for c in self.schema.columns] for r in rows[1:]])
-            plain = (want >= 0).all() and (want <= 1).all() and (np.abs(want[:, :2].sum(1)-1) < .049).all() and (np.abs(want[:, 2:].sum(1)-want[:, 0]) < .049).all()
+            plain = (want >= 0).all() and (want <= 1).all() and (np.abs(want[:, :2].sum(1)-1) < .049).all() and (np.abs(want[:,
+                    2:].sum(1)-want[:, 0]) < .049).all()
             if plain: must(np.allclose(got, want, atol=1e-6), 'other fractions')
 
 
 class Table(Labels):
     "`read_table` and an audit of it, which reports instead of refusing"
-    n = 10000
+    n = 5000
     def read(self, data):
         table = read_table(self.put(data))
         galaxy_ids(table, self.file, self.schema)
@@ -190,8 +196,9 @@ class Table(Labels):
 
 class Toml(Kind):
     "`Config.read`: values of settings, or bytes"
-    suffix, n = '.toml', 26000
-    good = dict(data='galaxies', arch='resnet18', pretrained=True, finetune='lora', lora_rank=4, hidden=[64, 32], size=96, zoom=1.2, epochs=5, bs=64, lr=.001, wd=.1, ema=.99, patience=3, precision='bf16', seed=7)
+    suffix, n = '.toml', 36000
+    good = dict(data='galaxies', arch='resnet18', pretrained=True, finetune='lora', lora_rank=4, hidden=[64, 32], size=96, zoom=1.2,
+                epochs=5, bs=64, lr=.001, wd=.1, ema=.99, patience=3, precision='bf16', seed=7)
     def sound(self): return [as_bytes(''.join(f'{k} = {toml_value(v)}\n' for k, v in self.good.items()))]
     def draw(self, rng):
         if rng.random() < .3: return damaged_bytes(rng, *self.sound())
@@ -213,15 +220,19 @@ class Toml(Kind):
 
 class Space(Kind):
     "`read_space`: lines of --space; each accepted one is searched three times"
-    n = 14000
+    n = 12000
     def sound(self): return [b'bs=[128, 256]', b'drop=0.1', b'lr={low=1e-3, high=1e-2, log=true}', b'drop={low=0.0, high=0.4, step=0.1}']
     def draw(self, rng):
         name = rng.choice([*(n for n, s in settings().items() if not s.fixed), 'lr', 'bs', 'drop', 'wd', 'epochs', 'x'])
-        values = [1, 2, 16, 64, 128, 0, -1, .1, .5, 1e-3, 1e-2, 3e-4, 1.5, 10, math.nan, math.inf, True, False, 'auto', 'adam', 'softmax', [1], {'a': 1}, '']
-        spec = {k: rng.choice(values) for k in ('low', 'high', 'step', 'log', 'base') if rng.random() < dict(low=.95, high=.95, step=.4, log=.4, base=.03)[k]}
-        if 'low' in spec and rng.random() < .6 and settings().get(name) and settings()[name].search and isinstance(settings()[name].search.spec, dict): spec |= {k: v for k, v in settings()[name].search.spec.items() if k in ('low', 'high')}
-        if isinstance(spec.get('log'), (int, float)) and rng.random() < .7: spec['log'] = True
-        line = f'{name}={toml_value(spec if rng.random() < .65 else [rng.choice(values) for _ in range(rng.randrange(4))] if rng.random() < .8 else rng.choice(HOSTILE))}'
+        values = [1, 2, 16, 64, 128, 0, -1, .1, .5, 1e-3, 1e-2, 3e-4, 1.5, 10, math.nan, math.inf, True, False, 'auto', 'adam', 'softmax',
+                  [1], {'a': 1}, '']
+        spec = {k: rng.choice(values) for k in ('low', 'high', 'step', 'log', 'base') if rng.random() < dict(low=.95, high=.95, step=.4,
+                log=.4, base=.03)[k]}
+        usual = default_space().get(name)
+        if 'low' in spec and isinstance(usual, dict) and rng.random() < .6: spec |= {k: usual[k] for k in ('low', 'high')}
+        if 'log' in spec and rng.random() < .7: spec['log'] = True
+        choices = [rng.choice(values) for _ in range(rng.randrange(4))]
+        line = f'{name}={toml_value(rng.choice([spec, spec, spec, choices, rng.choice(HOSTILE)]))}'
         return damaged_bytes(rng, as_bytes(line)) if rng.random() < .2 else as_bytes(line)
 
     def read(self, data):
@@ -240,8 +251,9 @@ class Space(Kind):
 
 class SchemaFile(Kind):
     "`read_schema`: values of the JSON, or bytes"
-    suffix, n = '.json', 20000
-    good = dict(name='small', id_column='id', columns=['a.1', 'a.2', 'b.1', 'b.2'], questions=[dict(text='A?', answers=['yes', 'no'], parent=None), dict(text='B?', answers=['one', 'two'], parent='a.1')])
+    suffix, n = '.json', 30000
+    good = dict(name='small', id_column='id', columns=['a.1', 'a.2', 'b.1', 'b.2'], questions=[dict(text='A?', answers=['yes', 'no'],
+            parent=None), dict(text='B?', answers=['one', 'two'], parent='a.1')])
     def sound(self): return [as_bytes(json.dumps(self.good))]
     def draw(self, rng):
         if rng.random() < .2: return damaged_bytes(rng, *self.sound())
@@ -263,7 +275,8 @@ def small_run(home):
     with contextlib.redirect_stdout(io.StringIO()):
         data = make_sample(24, folder=home/'galaxies')
         (home/'valid.csv').write_text('GalaxyID\n' + '\n'.join(str(1_000_001+i) for i in range(4)))
-        cfg = Config(data=str(data), valid=str(home/'valid.csv'), arch='test_resnet', size=32, bs=8, hidden=(8,), epochs=1, precision='fp32', device='cpu', out=str(home/'run'))
+        cfg = Config(data=str(data), valid=str(home/'valid.csv'), arch='test_resnet', size=32, bs=8, hidden=(8,), epochs=1,
+                     precision='fp32', device='cpu', out=str(home/'run'))
         return train(cfg).path
 
 
@@ -293,7 +306,7 @@ class Files(Kind):
 
 class Model(Files):
     "`read_model` and a prediction: damaged weights that are accepted must predict the same"
-    names, n = ('model.json', 'model.safetensors', 'model.safetensors'), 4000
+    names, n = ('model.json', 'model.safetensors', 'model.safetensors'), 2000
     def __init__(self, home):
         super().__init__(home)
         self.x = torch.linspace(-2, 2, 2*3*32*32).view(2, 3, 32, 32)
@@ -312,7 +325,7 @@ class Model(Files):
 
 class Folder(Files):
     "`open_experiment`, and all that a run says of itself"
-    names, n = ('experiment.json', 'metrics.json', 'history.csv', 'valid.csv', 'valid_labels.csv', 'trained_on.csv', 'model.json'), 6000
+    names, n = ('experiment.json', 'metrics.json', 'history.csv', 'valid.csv', 'valid_labels.csv', 'trained_on.csv', 'model.json'), 3000
     def open(self, name, data):
         run = open_experiment(self.run)
         repr(run), run.metrics, run.predictions, run.observed, run.history, run.info, run.schema, score_table(run)
@@ -323,7 +336,7 @@ class Folder(Files):
 
 class Report(Folder):
     "`write_report` of a damaged run"
-    n, seconds = 150, 20
+    n, seconds = 100, 20
     def open(self, name, data):
         if not isinstance(open_experiment(self.run), Run): return
         write_report(self.run, self.run.parent/'report.html')
@@ -331,7 +344,7 @@ class Report(Folder):
 
 class Picture(Kind):
     "`read_image`: damaged JPEG, PNG, TIFF and FITS files, and members of a zip, whose checksum must hold"
-    n = 12000
+    n = 9000
     def __init__(self, home):
         super().__init__(home)
         px = np.random.default_rng(0).integers(0, 255, (24, 24, 3)).astype('uint8')
@@ -342,7 +355,8 @@ class Picture(Kind):
                 Image.fromarray(px).save(f, kind)
                 self.good[kind] = f.getvalue()
         planes = np.moveaxis(px, -1, 0)
-        for name, hdu in dict(fits=fits.PrimaryHDU(planes.astype('float32')), fits16=fits.PrimaryHDU(planes[0].astype('int16'))).items(): self.good[name] = self.written(fits.HDUList([hdu]))
+        for name, hdu in dict(fits=fits.PrimaryHDU(planes.astype('float32')),
+                              fits16=fits.PrimaryHDU(planes[0].astype('int16'))).items(): self.good[name] = self.written(fits.HDUList([hdu]))
         self.good['fits compressed'] = self.written(fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(planes[0].astype('int16'))]))
         with io.BytesIO() as f:
             with zipfile.ZipFile(f, 'w', zipfile.ZIP_DEFLATED) as z: z.writestr('images/1.png', self.good['png'])
@@ -363,7 +377,9 @@ class Picture(Kind):
         if kind.startswith('fits') and rng.random() < .5:     # another value on a card of a header
             cards = [i for i in range(0, min(len(data), 8640), 80) if data[i+8:i+10] == b'= ']
             at = rng.choice(cards)
-            data = data[:at+10] + str(rng.choice(['T', 'F', 0, -1, 1, 2, 3, 7, 8, 16, -32, -64, 64, 999, 10**6, 10**9, 2**63, 10**25, 'nan', "'x'", '', 1.5, "'GZIP_1'", "'RICE_1'", "'PLIO_1'", "'1PB(9)'"])).rjust(20).ljust(70).encode()[:70] + data[at+80:]
+            value = rng.choice(['T', 'F', 0, -1, 1, 2, 3, 7, 8, 16, -32, -64, 64, 999, 10**6, 10**9, 2**63, 10**25, 'nan',
+                                "'x'", '', 1.5, "'GZIP_1'", "'RICE_1'", "'PLIO_1'", "'1PB(9)'"])
+            data = data[:at+10] + str(value).rjust(20).ljust(70).encode()[:70] + data[at+80:]
         else: data = damaged_bytes(rng, data)
         return kind.encode() + b'\0' + data
 
@@ -387,7 +403,8 @@ class Hang(BaseException): "An input took more than its time"
 
 class Watch:
     "Blocks and counts what reading a file must never do"
-    events = ('socket.connect', 'socket.getaddrinfo', 'os.system', 'os.exec', 'os.posix_spawn', 'os.fork', 'subprocess.Popen', 'pickle.find_class', 'urllib.Request')
+    events = ('socket.connect', 'socket.getaddrinfo', 'os.system', 'os.exec', 'os.posix_spawn', 'os.fork', 'subprocess.Popen',
+              'pickle.find_class', 'urllib.Request')
     def __init__(self):
         self.armed, self.seen = False, []
         sys.addaudithook(self)
@@ -444,7 +461,8 @@ def fuzz(name, kind, numbers, seed=0, keep=None):
         found[what, *where(trace)] += 1
         if keep and found[what, *where(trace)] <= 3:
             keep.mkdir(parents=True, exist_ok=True)
-            (keep/f'{name}-{seed}-{i}.json').write_text(json.dumps(dict(kind=name, what=what, where=where(trace), input=repr(data)[:2000], base64=base64.b64encode(data).decode(), traceback=trace), indent=1))
+            (keep/f'{name}-{seed}-{i}.json').write_text(json.dumps(dict(kind=name, what=what, where=where(trace), input=repr(data)[:2000],
+                    base64=base64.b64encode(data).decode(), traceback=trace), indent=1))
     return counts, found
 
 

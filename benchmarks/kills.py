@@ -1,13 +1,15 @@
-"""Kill the commands, repeat them, and compare: the repetition has to end with every file of a run that nobody killed, and with nothing else.
+"""Kill the commands, repeat them, and compare: the repetition has to end with every file of a run that nobody killed, and with
+nothing else.
 
     python benchmarks/kills.py --folder FOLDER [--n 240] [--only train] --out kills.csv
 
-The odd kills come at a random moment, the even ones at a file operation: the process kills itself with SIGKILL right before it opens a file
-for writing, renames, removes or makes one, at the k-th such event within the folder of the case. Each kill is one row: the command and its recipe, where it was killed,
-the exit status of the same command afterwards with its last line where it is not 0, the files that are not equal to those of the reference, and the files that the
-reference does not have. The same call goes on where it was stopped; another `--n` adds rows. Everything runs on tiny data
-in children of one process that has imported all, so that a kill costs seconds; times are left out of the comparison, and of a study everything
-but the default's rows, because its other trials are drawn anew.
+The odd kills come at a random moment, the even ones at a file operation: the process kills itself with SIGKILL right before it
+opens a file for writing, renames, removes or makes one, at the k-th such event within the folder of the case. Each kill is one
+row: the command and its recipe, where it was killed, the exit status of the same command afterwards with its last line where it
+is not 0, the files that are not equal to those of the reference, and the files that the reference does not have. The same call
+goes on where it was stopped; another `--n` adds rows. Everything runs on tiny data in children of one process that has imported
+all, so that a kill costs seconds; times are left out of the comparison, and of a study everything but the default's rows, because
+its other trials are drawn anew.
 """
 import argparse
 import csv
@@ -24,6 +26,7 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from safetensors.torch import save_file
@@ -34,6 +37,7 @@ from gz_fastai.all import *
 from gz_fastai.core import *
 from gz_fastai.data import store
 from gz_fastai.inference import predict
+from gz_fastai.report import pages
 
 GOLDEN = .6180339887 # its multiples fill an interval evenly
 
@@ -47,6 +51,8 @@ SMALL = 'size = 32\nbs = 16\nhidden = [8]\nprecision = "fp32"\ndevice = "cpu"\na
 TUNED = 'arch = "test_resnet"\nweights = "../body.safetensors"\nepochs = 3\n'
 TRAIN = 'train --data ../galaxies --config settings.toml --out out'
 PREDICT = 'predict run --images ../galaxies/images_training_rev1 --out p.csv --views 8 --precision fp32'
+TUNE = ('tune --trials 2 --trial-epochs 1 --epochs 1 --seeds 1 --space "bs=[8, 16]" --data ../galaxies --arch vgg7_eighth '
+        '--config settings.toml --out out')
 
 CASES = {   # (command, recipe) -> (share of the kills, command line, settings file, cold cache)
     ('train', 'default and ema'): (20, TRAIN, 'epochs = 3\nema = 0.9\n', False),
@@ -58,7 +64,7 @@ CASES = {   # (command, recipe) -> (share of the kills, command line, settings f
     ('train', 'cold store'): (18, TRAIN, 'epochs = 1\n', True),
     ('predict', 'cold store'): (24, PREDICT, '', True),
     ('crossval', '2 folds'): (24, 'crossval --folds 2 --epochs 1 --data ../galaxies --config settings.toml --out out', '', False),
-    ('tune', '2 trials'): (18, "tune --trials 2 --trial-epochs 1 --epochs 1 --seeds 1 --space 'bs=[8, 16]' --data ../galaxies --arch vgg7_eighth --config settings.toml --out out", '', False),
+    ('tune', '2 trials'): (18, TUNE, '', False),
     ('data', 'sample'): (16, 'data sample out --n 12', '', False),
     ('baseline', 'with images'): (14, 'baseline --data ../galaxies --images ../galaxies/images_training_rev1 --out out', '', False),
     ('report', 'of a run'): (10, 'report run', '', False)}
@@ -70,7 +76,8 @@ def watch(box, kill_at, log):
     count = 0
     def hook(event, args):
         nonlocal count
-        if event not in ('open', 'os.rename', 'os.remove', 'os.mkdir', 'os.rmdir', 'os.truncate') or not isinstance(args[0], (str, bytes, os.PathLike)): return
+        if event not in ('open', 'os.rename', 'os.remove', 'os.mkdir', 'os.rmdir', 'os.truncate') or not isinstance(args[0], (str, bytes,
+                os.PathLike)): return
         if event == 'open' and not (args[2] or 0) & (os.O_WRONLY | os.O_RDWR): return
         path = os.path.abspath(os.fsdecode(args[0]))
         if not path.startswith(f'{box}/'): return
@@ -152,7 +159,8 @@ def default_rows(data):
     return [o for o in table.splitlines() if ',default,' in o]
 
 
-CONTENT = {'history.csv': csv_without('time'), 'report.html': page, 'retrained.csv': default_rows} # what is compared of a file; otherwise its bytes, of JSON its data
+CONTENT = {'history.csv': csv_without('time'), 'report.html': page,
+           'retrained.csv': default_rows} # what is compared of a file; otherwise its bytes, of JSON its data
 UNEQUAL = ('study.db', 'trials.csv', 'trials.log', 'best.toml', 'out/report.html') # of a study: only that they are there
 
 
@@ -197,7 +205,8 @@ def kill(bench, case, i, ref):
     except ValueError as e: got, line = {}, f'{line} unreadable: {e}'
     unequal = [k for k in want if got.get(k, b'') != want[k]]
     left = [k for k in got if k not in want]
-    return dict(command=case[0], recipe=case[1], kill=i, killed='yes' if first == -9 else f'no ({first})', where=where, what=what, status=status, line=line,
+    return dict(command=case[0], recipe=case[1], kill=i, killed='yes' if first == -9 else f'no ({first})', where=where, what=what,
+                status=status, line=line,
                 unequal=' '.join(unequal), left=' '.join(left))
 
 
@@ -210,6 +219,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
     store._CHUNK, predict._CHUNK = 16, 16     # so that few galaxies are several chunks
+    pages._svg = lambda fig: plt.close(fig) or ''      # most of the time of a report
     bench, out = Bench(args.folder), Path(args.out)
     rows = list(csv.DictReader(open(out))) if out.exists() else []
     done = {(o['command'], o['recipe'], int(o['kill'])) for o in rows}
@@ -226,7 +236,8 @@ def main():
             if bad: print(f'  {rows[-1]["where"]} {rows[-1]["what"]}: status {rows[-1]["status"]} {bad}', flush=True)
     table = pd.DataFrame(rows).fillna('')
     table['as promised'] = (table.status.astype(str) == '0') & (table.unequal == '') & (table.left == '')
-    print(table[table.killed == 'yes'].groupby(['command', 'recipe'])['as promised'].agg(['size', 'sum']).rename(columns=dict(size='kills', sum='as promised')).to_string())
+    print(table[table.killed == 'yes'].groupby(['command', 'recipe'])['as promised'].agg(['size', 'sum']).rename(columns=dict(size='kills',
+            sum='as promised')).to_string())
 
 
 if __name__ == '__main__': main()

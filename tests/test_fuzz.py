@@ -1,0 +1,39 @@
+"Hostile input for everything that reads: a few of the inputs of `benchmarks/fuzz.py`, of each kind."
+import importlib.util
+import pickle
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[1]/'benchmarks'/'fuzz.py'
+spec = importlib.util.spec_from_file_location('fuzz', PATH)
+fuzz = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fuzz)
+FEW = dict(labels=500, table=300, toml=400, space=200, schema=400, model=80, folder=120, report=2, image=300)
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory): return tmp_path_factory.mktemp('home')
+
+
+@pytest.mark.parametrize('name', fuzz.KINDS)
+def test_hostile_input(home, name):
+    "It is accepted as it is meant, or refused with `BadInput`"
+    counts, found = fuzz.fuzz(name, fuzz.KINDS[name](home), range(FEW[name]), seed=1)
+    assert not found, found
+    assert sum(counts.values()) == FEW[name] and counts['BadInput']
+
+
+def test_damage_that_has_been_found_before(home):
+    "The harness sees what it looks for"
+    kind = fuzz.KINDS['labels'](home)
+    def read(effect):
+        kind.read = lambda data: effect()
+        return fuzz.outcome(kind, b'')[0]
+    def unpickle(): return pickle.loads(pickle.dumps(Path))
+    def wrong(): fuzz.must(False, 'other labels')
+    def forever():
+        while True: pass
+    def fail(): raise KeyError('labels')
+    kind.seconds = .2
+    assert [read(o) for o in (dict, unpickle, wrong, forever, fail)] == ['accepted', 'executed', 'wrong', 'hang', 'traceback']
