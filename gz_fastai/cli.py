@@ -76,6 +76,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message): self.exit(2, f'{self.prog}: {_flat(message)}; see {self.prog} --help\n')
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)
+        if '' in args: self.error('an argument is empty')
         return super().parse_known_args([_RENAMED.get(o, o) for o in args], namespace)
 
     def flags(self,
@@ -143,6 +144,8 @@ def _open_streams():
         if stream is None: setattr(sys, name, open(os.devnull, 'w'))      # closed by the caller
         elif hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
 
+_WRONG_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP} # the path that was given is the input's fault
+
 @contextlib.contextmanager
 def _one_line(parser, work, resumes=''):
     "End the process with one line instead of a traceback: status 2 for bad input, 1 for all else that can go wrong in `work`, 130 for Ctrl-C"
@@ -156,7 +159,9 @@ def _one_line(parser, work, resumes=''):
         with contextlib.suppress(OSError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())     # for what Python flushes at its end
         parser.exit(1)
     except KeyboardInterrupt: parser.exit(130, f'\n{parser.prog}: interrupted{resumes}\n')
-    except Exception as e: parser.exit(1, f'{parser.prog}: {work} failed: {_flat(_explained(e))}{_traceback_file(e)}\n')
+    except Exception as e:
+        if getattr(e, 'errno', None) in _WRONG_PATH: parser.exit(2, f'{parser.prog}: {_flat(_explained(e))}\n')
+        parser.exit(1, f'{parser.prog}: {work} failed: {_flat(_explained(e))}{_traceback_file(e)}\n')
 
 # %% ../nbs/60_cli.ipynb #a07ec73f
 _RESUMES = '; repeat the command with that folder as --out to resume'

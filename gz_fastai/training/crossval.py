@@ -86,11 +86,14 @@ def crossval(
     _check_fold(cfg, fold)
     asked = {k: v for k,v in config_record(cfg).items() if k != 'fold'}
     out = run_folder(cfg)
+    old = check_folder('crossval', out, asked, config_defaults())
+    cat = None if old and old.state == 'finished' else config_catalogue(replace(cfg, fold=None), verbose=False)
+    if cat: cat.folds(cfg.folds, cfg.stratify)     # whatever is wrong with them, before there is a folder
     with claim('crossval', out, asked, config_defaults(), shared=True) as rec:
         if rec.state == 'finished':
             print(f'{out} holds this cross-validation, finished', flush=True)
             return CrossVal(out)
-        rec.pin(**config_catalogue(replace(cfg, fold=None), verbose=False).digest())
+        rec.pin(**cat.digest())
         for i in range(cfg.folds) if fold is None else [fold]: _train_fold(rec, cfg, i)
         left = sorted(set(range(cfg.folds))-set(_finished(out, cfg.folds)))
         if left: return print(f'{out}: still to be trained: fold {", ".join(map(str, left))}')

@@ -348,13 +348,14 @@ def tune(
     first = first_trial(cfg, searched) | ({'arch': archs[0]} if len(archs) > 1 else {})
     asked = config_record(cfg) | dict(archs=archs, space=searched, trial_epochs=trial_epochs)
     asked |= dict(finalists=finalists, seeds=seeds, study=study, storage=storage)
+    judged = replace(cfg, epochs=trial_epochs, fold=0, folds=10)
+    old = check_folder('study', out, asked, config_defaults())
+    cat = None if old and old.state == 'finished' else config_catalogue(judged)
     with claim('study', out, asked, config_defaults(), shared=True) as rec:
         if rec.state == 'finished':
             print(f'{out} holds this study, finished')
             return Study(out)
-        judged = replace(cfg, epochs=trial_epochs, fold=0, folds=10)
         names = [*searched, 'arch'] if len(archs) > 1 else [*searched]
-        cat = config_catalogue(judged)
         rec.pin(**cat.digest())
         print(f'{cat}\nSearching {", ".join(names)} in trials of {plural(trial_epochs, "epoch")}, into {out}', flush=True)
         s = _open(cfg, study, storage, trial_epochs, first, searched | dict(arch=archs), out)
