@@ -184,7 +184,7 @@ def _fail(rec, error):
     "Record that the experiment failed, unless another process has finished it, and where the traceback of a surprise is"
     now = read_record(rec.path)
     if now is None or now.state == 'finished': return
-    if not isinstance(error, (BadInput, FloatingPointError)):
+    if not isinstance(error, (BadInput, FloatingPointError, OSError)):
         error.log = rec.path/_LOG
         error.log.write_text(''.join(traceback.format_exception(error)), encoding='utf-8', errors='backslashreplace')
     rec.state,rec.reason = 'failed',(str(error).splitlines() or [type(error).__name__])[0]
