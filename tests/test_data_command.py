@@ -1,8 +1,11 @@
 "gz_fastai_data as it is installed, and every kind of bad image and table."
 import http.server
 import json
+import os
 import shutil
 import threading
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ from astropy.io import fits
 from PIL import Image
 from conftest import IMAGES, LABELS, zipped
 
+from gz_fastai.data.audit import audit_folder
 from gz_fastai.data.catalogue import Catalogue
 from gz_fastai.data.fetch import COMPETITION_FILES
 from gz_fastai.data.images import read_image
@@ -34,11 +38,23 @@ def with_nan(f):
     as_fits(f, px)
 
 
+def huge(f):
+    "A small file whose header promises much"
+    f.unlink()
+    file = f.with_suffix('.fits.fz')
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((8, 8), 'int16'))]).writeto(file)
+    data = file.read_bytes()
+    for i in (1, 2): data = data.replace(f'ZNAXIS{i} =                    8'.encode(), f'ZNAXIS{i} =               800000'.encode())
+    file.write_bytes(data)
+
+
 DAMAGE = {   # kind: (damage to an image, what is said of it)
     'truncated': (lambda f: f.write_bytes(f.read_bytes()[:3000]), 'truncated'),
     'zero bytes': (lambda f: f.write_bytes(b''), 'has 0 bytes'),
     'text': (lambda f: f.write_text('not a picture'), 'is not a JPEG, PNG, TIFF or FITS file'),
     'FITS with NaN': (with_nan, '9 values are not finite'),
+    'FITS of 8e5 x 8e5 pixels': (lambda f: huge(f), 'pixels'),
+    'sparse file of 8 GB': (lambda f: os.truncate(f, 2**33), '8.6 GB'),
 }
 
 
@@ -95,6 +111,9 @@ def test_tables_of_other_programs(command, galaxies, damaged, change):
 @pytest.mark.parametrize('change, kind, words', [
     (lambda t: t.drop(columns='Class9.2'), 'labels', 'no column Class9.2'),
     (lambda t: pd.concat([t, t.iloc[[2]]]), 'duplicate id', 'earlier row'),
+    (lambda t: pd.concat([t, t['Class6.1']], axis=1), 'labels', 'several columns Class6.1'),
+    (lambda t: pd.concat([t, t['GalaxyID']], axis=1), 'labels', 'GalaxyID and GalaxyID'),
+    (lambda t: t.head(0), 'labels', 'has no rows'),
     (lambda t: t.assign(**{'Class6.1': t['Class6.1'].astype(object).where(t.index != 4, 'many')}), 'nan', 'not a number'),
 ])
 def test_a_bad_table_is_named(command, damaged, change, kind, words):
@@ -138,6 +157,89 @@ def test_zips_as_they_are_downloaded(command, galaxies, tmp_path):
     res = command('gz_fastai_train', '--data', folder, '--arch', 'resnet18', '--size', 32, '--epochs', 1, '--out', 'run')
     assert res.returncode == 0, res.stderr
     assert sorted(o.name for o in folder.iterdir()) == sorted(COMPETITION_FILES)      # nothing was unpacked into it
+
+
+@pytest.fixture
+def arranged(galaxies, tmp_path):
+    "The galaxies with their images arranged by a function of the folder of images"
+    def arrange(how):
+        folder = Path(shutil.copytree(galaxies, tmp_path/'arranged'))
+        how(folder/IMAGES)
+        return folder
+    return arrange
+
+
+def deeper(images):
+    (images/'x').mkdir()
+    for f in images.glob('*.jpg'): f.rename(images/'x'/f.name)
+
+
+def by_prefix(images):
+    for f in sorted(images.iterdir()):
+        (images.parent/'cutouts'/f.stem[-1]).mkdir(parents=True, exist_ok=True)
+        f.rename(images.parent/'cutouts'/f.stem[-1]/f.name)
+    images.rmdir()
+
+
+def compressed_fits(images):
+    for i, f in enumerate(sorted(images.iterdir())):
+        px = np.asarray(Image.open(f).convert('L')).astype('float32')
+        f.unlink()
+        if i%2: fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(px)]).writeto(images/f'{f.stem}.fits.fz')
+        else: fits.writeto(images/f'{f.stem}.fits.gz', px)
+
+
+def all_in_one(images):
+    folder = images.parent
+    kaggle = zipped(folder, folder/'zips')
+    with zipfile.ZipFile(folder/'galaxy-zoo-the-galaxy-challenge.zip', 'w') as z:
+        for f in kaggle.iterdir(): z.write(f, f.name)
+    for o in folder.iterdir():
+        if o.is_dir(): shutil.rmtree(o)
+        elif o.suffix != '.zip': o.unlink()
+
+
+@pytest.mark.parametrize('how', [deeper, by_prefix, compressed_fits, all_in_one])
+def test_images_are_found(command, galaxies, arranged, how):
+    folder = arranged(how)
+    res = command('gz_fastai_data', 'check', folder, '--images')
+    assert res.returncode == 0, res.stdout
+    res = command('gz_fastai_train', '--data', folder, '--arch', 'test_resnet', '--size', 32, '--epochs', 1, '--out', 'run')
+    assert res.returncode == 0, res.stderr
+    for images, n in ((folder, 80), (galaxies/IMAGES/'1000001.jpg', 1)):
+        if how is all_in_one and n == 80: continue        # both of its zips have all galaxies
+        res = command('gz_fastai_predict', 'run', '--images', images, '--out', f'{n}.csv')
+        assert res.returncode == 0 and len(pd.read_csv(f'{n}.csv')) == n, res.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='there are no pipes')
+def test_pipes_are_passed_over(command, damaged):
+    f = damaged/IMAGES/'1000007.jpg'
+    f.unlink()
+    os.mkfifo(f)
+    for i in range(3): (damaged/IMAGES/f'{i}.webp').write_bytes(b'')
+    res = command('gz_fastai_data', 'check', damaged, '--json')
+    found = json.loads(res.stdout)
+    assert res.returncode == 1 and [(o['kind'], o['id']) for o in found['findings']] == [('missing image', '1000007')]
+    assert '3 .webp, 1 not a regular file' in found['notes'][0]
+    res = command('gz_fastai_train', '--data', damaged, '--out', 'run')
+    assert res.returncode == 2 and '3 .webp, 1 not a regular file' in res.stderr and res.stderr.count('gz_fastai_train: ') == 1
+    for pipe in ('a.csv', 'a.zip'): os.mkfifo(damaged/pipe)
+    assert command('gz_fastai_train', '--data', damaged, '--valid', damaged/'a.csv', '--out', 'run').returncode == 2
+    assert command('gz_fastai_predict', 'run', '--images', damaged/'a.zip', '--out', 'p.csv').returncode == 2
+
+
+@pytest.mark.parametrize('crop, shown', [(69, ''), (180, '85%'), (9, '13%')])
+def test_a_crop_that_does_not_fit(command, damaged, crop, shown):
+    for f in (damaged/IMAGES).iterdir(): Image.open(f).resize((69, 69)).save(f)
+    res = audit_folder(damaged, crop=crop)
+    assert res['ok'] and [shown in o for o in res['notes']] == [True]*bool(shown)
+
+
+@pytest.mark.parametrize('args', [['--n', 10**14], ['--n', 0], ['--seed', 10**23], ['--seed', -1]])
+def test_a_sample_that_cannot_be(command, tmp_path, args):
+    res = command('gz_fastai_data', 'sample', 'made', *args)
+    assert res.returncode == 2 and res.stderr.count('\n') == 1 and list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

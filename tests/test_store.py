@@ -1,6 +1,7 @@
 "The store when a process is killed, and what it costs in memory."
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from gz_fastai.data.catalogue import Catalogue
-from gz_fastai.data.store import _CHUNK, Store
+from gz_fastai.data.store import _CHUNK, Store, read_stored
 
 N = 2*_CHUNK + 300
 
@@ -87,3 +88,27 @@ def test_memory_stays_flat(galaxies, tmp_path):
     assert large_after['RssAnon']-large['RssAnon'] < 25                      # an epoch leaves nothing behind
     assert large_after['RssAnon']-small_after['RssAnon'] < 40                # and costs what a smaller one costs: pixels are mapped, not copied
     assert large_after['RssFile'] > small_after['RssFile']+50                # they are in the mapped file
+
+
+def test_an_exported_learner_predicts_files(galaxies, tmp_path, monkeypatch):
+    "It holds no galaxies, and gives the same fractions as the run of its network"
+    from fastai.learner import load_learner
+
+    from gz_fastai.data.loaders import GalaxyDataLoaders
+    from gz_fastai.inference.predict import Predictor
+    from gz_fastai.model.learner import galaxy_learner
+    monkeypatch.setenv('GZ_FASTAI_CACHE', str(tmp_path/'cache'))
+    cat, sizes = Catalogue(galaxies), []
+    for c in (cat, Catalogue(galaxies).exclude(cat.train[:40])):
+        learn = galaxy_learner(GalaxyDataLoaders.from_catalogue(c, size=32, bs=16), 'test_resnet', precision='fp32', path=tmp_path)
+        learn.export('learn.pkl')
+        sizes.append((tmp_path/'learn.pkl').stat().st_size)
+    assert abs(sizes[0]-sizes[1]) < 1000
+    shutil.rmtree(tmp_path/'cache')
+    loaded = load_learner(tmp_path/'learn.pkl')
+    frac, _ = loaded.get_preds(dl=loaded.dls.test_dl(cat.files[:5]))
+    monkeypatch.setattr('gz_fastai.inference.predict.read_model', lambda _: (learn.model.eval(), learn.loss_func, dict(
+        schema=cat.schema.to_dict(), size=32, crop=180, stats=learn.dls.stats)))
+    pixels = np.stack([read_stored(f, 180, 32) for f in cat.files[:5]])
+    assert np.allclose(frac, Predictor(tmp_path, device='cpu', precision='fp32')(pixels), atol=1e-5)
+    assert np.allclose(loaded.predict(str(cat.files[4]))[1], frac[4], atol=1e-5)
