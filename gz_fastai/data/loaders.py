@@ -118,21 +118,6 @@ def _galaxy_block(cat, store, device, batch_tfms):
 # %% ../../nbs/19_data.loaders.ipynb #91460394
 class GalaxyDataLoaders(DataLoaders):
     "`DataLoaders` of galaxies and their vote fractions."
-    _described = ('schema', 'c', 'size', 'crop', 'stats')
-    def new_empty(self):
-        res = super().new_empty()
-        for o in self._described: setattr(res, o, getattr(self, o))
-        for dl in res.loaders:
-            for tl in dl.dataset.tls: tl.splits = L([], [])     # the rows of the galaxies
-        return res
-
-    def test_dl(self, test_items, rm_type_tfms=None, **kwargs):
-        "Images of other galaxies, files or arrays of bytes, as validation images; raises `BadInput` where one is none."
-        single = isinstance(test_items, (str, Path)) or getattr(test_items, 'ndim', 0) == 3
-        items = [test_items] if single else list(test_items)
-        if not items: raise BadInput('there are no image files')
-        return super().test_dl(items, rm_type_tfms=rm_type_tfms or 0, **kwargs)
-
     @classmethod
     def from_catalogue(cls,
         cat:Catalogue,  # the galaxies
@@ -159,6 +144,28 @@ class GalaxyDataLoaders(DataLoaders):
         dls = cls(*dls.loaders, device=dls.device)
         dls.schema,dls.c,dls.size,dls.crop,dls.stats = cat.schema,len(cat.schema),size,crop,stats
         return dls
+
+# %% ../../nbs/19_data.loaders.ipynb #fc59f03b
+@patch
+def test_dl(self:GalaxyDataLoaders,
+    test_items,  # one or several image files, or (height, width, 3) arrays of bytes
+    rm_type_tfms=None, # as in fastai, which passes it
+    **kwargs     # of the loader, bs for example
+) -> GalaxyDL:
+    "A loader of other galaxies' images, seen as in validation; raises `BadInput` on one that cannot be read."
+    single = isinstance(test_items, (str, Path)) or getattr(test_items, 'ndim', 0) == 3
+    items = [test_items] if single else list(test_items)
+    if not items: raise BadInput('there are no image files')
+    return DataLoaders.test_dl(self, items, rm_type_tfms=rm_type_tfms or 0, **kwargs)
+
+@patch
+def new_empty(self:GalaxyDataLoaders) -> GalaxyDataLoaders:
+    "These loaders without their galaxies."
+    res = DataLoaders.new_empty(self)
+    for o in ('schema', 'c', 'size', 'crop', 'stats'): setattr(res, o, getattr(self, o))
+    for dl in res.loaders:
+        for tl in dl.dataset.tls: tl.splits = L([], [])     # row numbers
+    return res
 
 # %% ../../nbs/19_data.loaders.ipynb #b498cf67
 def plot_galaxies(
