@@ -210,7 +210,7 @@ class Toml(Kind):
 
     def read(self, data):
         cfg = Config.read(self.put(data))
-        for k, v in tomllib.loads(data.decode('utf-8-sig')).items():
+        for k, v in tomllib.loads(self.file.read_text(encoding='utf-8-sig')).items():
             got = getattr(cfg, renamed_settings.get(k, k))
             must(got == (tuple(v) if isinstance(v, list) else v) or got != got, f'{k} is {got!r}, not {v!r}')
             s = settings()[renamed_settings.get(k, k)]

@@ -339,7 +339,9 @@ def problems(world, status, command, parts, seconds=8):
     if got == 1 and command.startswith('data check') and not lines: return ''      # the findings are on stdout
     if len(lines) != 1: return f'{len(lines)} lines: ' + ' / '.join(lines)
     for name, text in STANDS_FOR.items(): parts = parts.replace(name, text)
-    lacks = [o for o in parts.split('|') if o not in lines[0] and o.encode(errors='surrogateescape').decode(errors='backslashreplace') not in lines[0]]
+    def named(text):     # as it is, or with escapes
+        return any(o in lines[0] for o in (text, os.fsencode(text).decode(errors='backslashreplace'), text.encode('unicode_escape').decode()))
+    lacks = [o for o in parts.split('|') if not named(o)]
     if not lines[0].startswith(f'gz_fastai_{command.split()[0]}') or lacks: return f'lacks {lacks}: {lines[0]}'
     if len(lines[0]) > 2000: return f'{len(lines[0])} characters: {lines[0][:200]}'
     return f'left {[os.path.relpath(o, world.folder) for o in left]}' if left else ''
