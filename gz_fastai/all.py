@@ -26,14 +26,14 @@ from .model.metrics import paired_difference, question_accuracy, question_rmse, 
 from .model.backbones import VGG7, galaxy_head, galaxy_model
 from .model.adapters import GradualUnfreezing, add_lora, merge_lora
 from .model.optimizer import EMACallback, Muon
-from .model.learner import galaxy_learner, suggest_lr
+from .model.learner import Accumulate, CheckTrained, galaxy_learner, suggest_lr
 from .model.bundle import read_model, write_model
 from .model.runs import CrossVal, Run, Study, score_table
 from .inference.predict import Predictor, predict_images
 from .inference.baselines import all_baselines, central_pixel, constant_baselines, kaggle_central_pixel
 from .training.config import Config
 from .training.checkpoint import Checkpoint
-from .training.train import config_catalogue, train
+from .training.train import config_catalogue, run_from_learner, train
 from .training.crossval import crossval, ensemble_weights, fold_table
 from .training.tune import open_study, trials_table, tune
 from .report.figures import occlusion, plot_history, plot_questions, plot_reliability, plot_schedule, show_tree
