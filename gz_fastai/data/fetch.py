@@ -35,6 +35,7 @@ def _download(kagglehub, name, folder):
     if not _is_zip(got): raise BadInput(f'what Kaggle sent as {name} is no zip', file=got, remedy=_how_to_get(folder))
     with atomic_write(folder/name) as tmp: shutil.move(got, tmp)
 
+# %% ../../nbs/15_data.fetch.ipynb #440330d8
 def fetch_competition(
     folder, # where to put the files
 ) -> Path:  # the folder, for Catalogue

@@ -120,6 +120,7 @@ def _copy_member(member, to):
     except Exception as e:
         raise BadInput(f'cannot be unpacked ({e})', file=member, remedy='download it again') from None
 
+# %% ../../nbs/11_data.images.ipynb #6fe08106
 def in_bytes(
     n:int, # bytes
 ) -> str:
@@ -140,6 +141,7 @@ def _listing(source):
     if not inner or any(map(image_name, files)): return files,others
     return [f for o in inner for f in _zip_files(unpacked(o))[0]],others
 
+# %% ../../nbs/11_data.images.ipynb #30f84a40
 def members(
     source, # a zip
 ) -> list:  # zipfile.Paths

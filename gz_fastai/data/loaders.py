@@ -53,6 +53,7 @@ class _LooksUp(Transform):
     def __deepcopy__(self, memo): return self
     def __getstate__(self): return {k: v for k,v in vars(self).items() if k not in ('pixels', 'resident', 'labels')}
 
+# %% ../../nbs/19_data.loaders.ipynb #374d4ac5
 class StorePixels(_LooksUp):
     "Rows of a store, image files, or arrays of bytes as images, of bytes."
     def __init__(self,
@@ -78,6 +79,7 @@ class StorePixels(_LooksUp):
         else: px = self._read(each) if each is items else self._read(each)[0]
         return TensorImage(px.movedim(-1, -3))
 
+# %% ../../nbs/19_data.loaders.ipynb #277a50e3
 class VoteFractions(_LooksUp):
     "Rows of a table of labels as fractions; decoded into the leading answers in words."
     def __init__(self,

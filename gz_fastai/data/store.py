@@ -143,6 +143,7 @@ def _readable(file):
     except BadInput: return False
     return True
 
+# %% ../../nbs/17_data.store.ipynb #a5d5c09d
 @lru_cache
 def _as_written(folder, changed):
     "Whether the pixels of a store, last changed at that time, are those that were decoded"
@@ -204,6 +205,7 @@ def _done(index, pixels):
         if not re.fullmatch(rf'{i},{zlib.crc32(px)},\d+,\d+,{_CELL},{_CELL}\n', line): return lines[:i]
     return lines[:len(pixels)]
 
+# %% ../../nbs/17_data.store.ipynb #a8e799f4
 def _resume(folder, n, side):
     "The pixels of an unfinished store, and how many rows of it are done"
     folder.mkdir(exist_ok=True)
