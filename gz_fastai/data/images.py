@@ -7,7 +7,7 @@ __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'normalize_name', 'image_name', 'file_fing
            'members', 'find_images', 'passed_over', 'read_limited', 'read_image', 'crop_note']
 
 # %% ../../nbs/11_data.images.ipynb #1601f9c8
-import glob, gzip, hashlib, io, os, re, shutil, stat, unicodedata, zipfile
+import glob, gzip, hashlib, io, os, re, shutil, stat, sys, unicodedata, zipfile
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,7 +102,7 @@ def unpacked(
     if done.exists(): return done/member.name
     with made_once(done, 'Another process is unpacking this zip; waiting for it'):
         if done.exists(): return done/member.name
-        print(f'{outer}: unpacking {member.name} into {done}', flush=True)
+        print(f'{outer}: unpacking {member.name} into {done}', file=sys.stderr, flush=True)
         with atomic_folder(done) as tmp:
             _copy_member(member, tmp/member.name)
             s = outer.stat()

@@ -6,7 +6,7 @@
 __all__ = ['MARGIN', 'DENSITY', 'stored_geometry', 'stored_pixels', 'read_stored', 'Store', 'cached_stores', 'clear_cache']
 
 # %% ../../nbs/17_data.store.ipynb #47da525b
-import csv, hashlib, io, math, os, re, shutil, zlib
+import csv, hashlib, io, math, os, re, shutil, sys, zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -171,7 +171,7 @@ _MUCH = 10e9 # bytes; a build that takes more says so
 def _allocate(file, shape):
     "A file for that many pixels, with the disk space they need"
     nbytes,tmp = math.prod(shape),file.with_name('new.npy')
-    if nbytes > _MUCH: print(f'{file.parent.parent}: the pixels take {in_bytes(nbytes)}', flush=True)
+    if nbytes > _MUCH: print(f'{file.parent.parent}: the pixels take {in_bytes(nbytes)}', file=sys.stderr, flush=True)
     try:
         free = shutil.disk_usage(file.parent).free
         if free < nbytes: raise OSError(f'{in_bytes(free)} are free')
