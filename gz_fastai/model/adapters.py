@@ -80,7 +80,8 @@ def check_same(
 ):
     "Raise `RuntimeError` where outputs differ by more than a thousandth of their largest value: rounding stays far below that."
     diff,scale = float((a-b).abs().max()),float(a.abs().max())
-    if not diff <= 1e-3*max(scale, 1e-3): raise RuntimeError(f'{what} computes something else: outputs of up to {scale:.3g} differ by {diff:.3g}')
+    problem = f'{what} computes something else: outputs of up to {scale:.3g} differ by {diff:.3g}'
+    if not diff <= 1e-3*max(scale, 1e-3): raise RuntimeError(problem)     # of NaN as well
 
 def merge_lora(
     model,  # changed in place; one without adapters stays as it is
@@ -88,8 +89,9 @@ def merge_lora(
 ):
     "Add the corrections to the weights; raises `RuntimeError` where that changes what the network computes."
     before = None if x is None else outputs(model, x)
-    def corrected(m): return parametrize.is_parametrized(m, 'weight') and isinstance(m.parametrizations.weight[0], LowRank)
-    for m in filter(corrected, list(model[0].modules())): parametrize.remove_parametrizations(m, 'weight')
+    layers = [m for m in model[0].modules() if parametrize.is_parametrized(m, 'weight')]
+    for m in layers:
+        if isinstance(m.parametrizations.weight[0], LowRank): parametrize.remove_parametrizations(m, 'weight')
     if x is not None: check_same(before, outputs(model, x), 'the network with merged corrections')
 
 # %% ../../nbs/23_model.adapters.ipynb #d47da52e

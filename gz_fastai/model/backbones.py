@@ -85,9 +85,11 @@ def galaxy_head(
     drop:float=.1,    # dropout before each layer
 ) -> nn.Sequential:
     "Fully connected layers from features to raw outputs; raises `BadInput` where they are too wide or too many."
-    if any(type(o) is not int or o < 1 for o in hidden): raise BadInput(f'hidden must be whole numbers from 1, not {list(hidden)}')
+    wrong = any(type(o) is not int or o < 1 for o in hidden)
+    if wrong: raise BadInput(f'hidden must be whole numbers from 1, not {list(hidden)}')
     sizes = [n_in, *hidden, n_out]
-    if sum(a*b for a,b in zip(sizes, sizes[1:])) > 2**28: raise BadInput(f'hidden must make a head of at most {2**28:,} weights, not {list(hidden)}')
+    weights = sum(a*b for a,b in zip(sizes, sizes[1:]))
+    if weights > 2**28: raise BadInput(f'hidden must make a head of at most {2**28:,} weights, not {list(hidden)}')
     layers = [LinBnDrop(a, b, p=drop, act=nn.ReLU(inplace=True), lin_first=False) for a,b in zip(sizes, sizes[1:-1])]
     return nn.Sequential(*[l for o in layers for l in o], nn.Dropout(drop), nn.Linear(*sizes[-2:]))
 
@@ -98,7 +100,8 @@ def check_arch(
     "Raise `BadInput` with near matches where timm knows no such model, or no such prefix."
     prefix,_,where = arch.partition(':')
     if prefix in ('hf-hub', 'local-dir') and where or timm.is_model(arch.split('.')[0]): return
-    if ':' in arch: raise BadInput(f'no arch {arch!r}', remedy='give hf-hub:OWNER/NAME, local-dir:FOLDER or a name without a colon')
+    remedy = 'give hf-hub:OWNER/NAME, local-dir:FOLDER or a name without a colon'
+    if ':' in arch: raise BadInput(f'no arch {arch!r}', remedy=remedy)
     near = difflib.get_close_matches(arch, timm.list_models(), 4, .5)
     remedy = f'did you mean {", ".join(near)}?' if near else "timm.list_models('vgg*') lists names"
     raise BadInput(f'no arch {arch!r}', remedy=remedy)
@@ -120,7 +123,8 @@ def check_args(
     "Raise `BadInput` unless `args` are plain data that timm hands on to the network."
     if not isinstance(args, dict): raise BadInput(f'args must be a table, not {args!r}', file=file)
     wrong = [k for k,v in args.items() if not str(k).isidentifier() or k in _NOT_ARGS or not _is_plain(v)]
-    if wrong: raise BadInput(f'args must be plain data for the network, and hold {wrong[0]!r}', file=file, remedy='remove it')
+    problem = f'args must be plain data for the network, and hold {wrong[0]!r}' if wrong else None
+    if problem: raise BadInput(problem, file=file, remedy='remove it')
 
 # %% ../../nbs/22_model.backbones.ipynb #2ecb69dc
 def model_folder(
@@ -151,9 +155,11 @@ def arch_source(
     name,args,file = arch,{},None
     if kind == 'local-dir':
         file = Path(where)/'config.json'
-        if model_folder(where): raise BadInput('is a run', file=where, remedy='set weights to it, and arch to its backbone')
+        hint = 'set weights to it, and arch to its backbone'
+        if model_folder(where): raise BadInput('is a run', file=where, remedy=hint)
         cfg = read_json(file)
-        if not isinstance(cfg, dict) or not isinstance(cfg.get('architecture'), str): raise BadInput('names no architecture', file=file)
+        named = isinstance(cfg, dict) and isinstance(cfg.get('architecture'), str)
+        if not named: raise BadInput('names no architecture', file=file)
         name,args = cfg['architecture'],cfg.get('model_args') or {}
     elif where: _,name,args = timm.models.load_model_config_from_hf(where)
     elif folder := model_folder(weights): args,file = _run_args(folder, arch),folder/'model.json'
@@ -202,7 +208,8 @@ def read_tensors(
     try: data = file.read_bytes()
     except OSError as e: raise BadInput(e.strerror or str(e), file=file) from None
     changed = sha256 and hashlib.sha256(data).hexdigest() != sha256
-    if changed: raise BadInput('was changed after it was written: its SHA-256 is not that of model.json', file=file, remedy='copy both files again')
+    problem = 'was changed after it was written: its SHA-256 is not that of model.json'
+    if changed: raise BadInput(problem, file=file, remedy='copy both files again')
     try: return safetensors.torch.load(data)
     except Exception as e:      # damage has many names
         raise BadInput(f'its weights cannot be read ({_reason(e)})', file=file) from None
@@ -223,7 +230,8 @@ def load_weights(
     state = model.state_dict()
     found = {names[0]: next((tensors[n] for n in names if n in tensors), None) for names in _same(state)}
     full = {n: found[names[0]] for names in _same(state) for n in names}
-    problems = [f'it lacks {n}' for n,t in found.items() if t is None] + [f'it has {n}' for n in tensors if n not in state]
+    problems = [f'it lacks {n}' for n,t in found.items() if t is None]
+    problems += [f'it has {n}' for n in tensors if n not in state]
     problems = problems or [p for n,t in tensors.items() if (p := _misfit(n, t, state[n]))]
     more = f' and {len(problems)-1} more' if len(problems) > 1 else ''
     if problems: raise BadInput(f'its weights do not fit the network ({problems[0]}{more})', file=file)
@@ -262,7 +270,8 @@ def _body(arch, name, pretrained, weights, size, **kwargs):
 def _check_loaded(body, fresh, arch, file):
     "Raise `BadInput` where weights of `body` are those of a `fresh` network, or not finite"
     left = [n for (n,a),b in zip(body.named_parameters(), fresh.parameters()) if a.ndim > 1 and torch.equal(a, b)]
-    if left: raise BadInput(f'does not fit {arch} (it lacks {len(left)} of its weights, {left[0]} among them)', file=file)
+    problem = f'does not fit {arch} (it lacks {len(left)} of its weights, {left[0]} among them)' if left else None
+    if problem: raise BadInput(problem, file=file)
     bad = [n for n,o in body.state_dict().items() if not o.isfinite().all()]
     if bad: raise BadInput(f'{bad[0]} holds values that are not finite', file=file)
 
@@ -275,7 +284,8 @@ def _body_error(arch, pretrained, weights, problem):
 # %% ../../nbs/22_model.backbones.ipynb #77dce1f0
 def _made(arch, pretrained, weights, run, size, kwargs):
     "A timm backbone, or the one error for all reasons why there is none"
-    local,hub,state = bool(weights) or arch.startswith('local-dir:'),arch.startswith('hf-hub:'),torch.get_rng_state()
+    local,hub = bool(weights) or arch.startswith('local-dir:'),arch.startswith('hf-hub:')
+    state = torch.get_rng_state()
     problem = 'the hub cannot be reached' if (hub or pretrained and not local) and _offline() else None
     try:
         name,args = arch_source(arch, run)
@@ -302,14 +312,15 @@ def galaxy_model(
     pretrained:bool=False, # start from timm's pretrained weights
     hidden=(256,),   # width of each hidden layer of the head
     drop:float=.1,   # dropout in the head
-    weights=None,    # weights for the backbone, instead of a download: a file (.safetensors or .pth) or a run's folder
+    weights=None,    # for the backbone, instead of a download: a file (.safetensors or .pth) or a run's folder
     size:int=None,   # side of the input, pixels, for backbones that need to know it
     **kwargs         # passed to timm.create_model
 ) -> nn.Sequential:  # (body, head)
     "A timm backbone without its classifier, and a fully connected head; raises `BadInput` where there is no such model or there are no such weights."
     check_arch(arch)
     run = model_folder(weights)
-    if weights and not run and not Path(weights).is_file(): raise BadInput('no such file of weights, nor a run', file=weights)
+    missing = weights and not run and not Path(weights).is_file()
+    if missing: raise BadInput('no such file of weights, and no run', file=weights)
     body = _made(arch, pretrained and not run, None if run else weights, run, size, kwargs)
     if hasattr(body, 'pre_logits') and not isinstance(body.pre_logits, nn.Identity):
         # a VGG's own fully connected layers are its head

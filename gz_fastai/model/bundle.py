@@ -21,7 +21,8 @@ from .adapters import *
 # %% ../../nbs/26_model.bundle.ipynb #f510ec35
 def _numbers(o, n):
     "Whether this is a list of `n` finite numbers"
-    return isinstance(o, (list, tuple)) and len(o) == n and all(type(x) in (int, float) and math.isfinite(x) for x in o)
+    if not isinstance(o, (list, tuple)) or len(o) != n: return False
+    return all(type(x) in (int, float) and math.isfinite(x) for x in o)
 
 def _whole(o, low, high): return type(o) is int and low <= o <= high
 
@@ -50,7 +51,8 @@ def _check_info(info, file):
         check_arch(info['arch'])
         schema = Schema.from_dict(info['schema'])
     except BadInput as e: raise BadInput(e.problem, file=file, remedy=e.remedy) from None
-    if not _numbers(info['trained_on']['mean'], len(schema)): raise BadInput(f'trained_on must hold the mean of {plural(len(schema), "column")}', file=file)
+    whole = _numbers(info['trained_on']['mean'], len(schema))
+    if not whole: raise BadInput(f'trained_on must hold the mean of {plural(len(schema), "column")}', file=file)
     return schema
 
 # %% ../../nbs/26_model.bundle.ipynb #f35ccd64
@@ -59,9 +61,10 @@ _FORMAT = 3 # of `model.json`
 def write_model(
     folder,    # where to write
     model,     # from galaxy_model
-    info:dict, # what belongs into model.json: all that is in the table above but format, sha256, scores and versions
+    info:dict, # what belongs into model.json but format and sha256; scores and versions may be missing
 ):
-    "Write `model.safetensors` and `model.json`; raises `BadInput` where `info` does not describe a model, `OSError` where that fails, `FloatingPointError` on weights that are not finite."
+    """Write `model.safetensors` and `model.json`. Raises `BadInput` where `info` does not describe a model,
+    `FloatingPointError` on weights that are not finite, and `OSError` where writing fails."""
     folder = Path(folder)
     _check_info(info, folder/'model.json')
     tensors = unique_tensors(model.state_dict())
@@ -85,11 +88,12 @@ def read_info(
     file = Path(folder)/'model.json'
     if not file.exists(): raise BadInput('no such file', file=file, remedy='give the folder of a finished run')
     info = read_json(file)
-    if not isinstance(info, dict) or not _whole(info.get('format', 1), 1, 10**9): raise BadInput('does not describe a model', file=file)
-    newer = f'has format {info.get("format")}; this version of gz_fastai reads up to {_FORMAT}'
-    if info.get('format', 1) > _FORMAT: raise BadInput(newer, file=file, remedy='upgrade gz_fastai')
-    sha256 = info.get('sha256', None if info.get('format', 1) < 3 else '')
-    if sha256 is not None and not (isinstance(sha256, str) and len(sha256) == 64): raise BadInput('lacks its sha256', file=file)
+    form = info.get('format', 1) if isinstance(info, dict) else None
+    if not _whole(form, 1, 10**9): raise BadInput('does not describe a model', file=file)
+    newer = f'has format {form}; this version of gz_fastai reads up to {_FORMAT}'
+    if form > _FORMAT: raise BadInput(newer, file=file, remedy='upgrade gz_fastai')
+    sealed = isinstance(info.get('sha256'), str) and len(info['sha256']) == 64
+    if form >= 3 and not sealed: raise BadInput('lacks the sha256 of the weights', file=file)
     _check_info(info, file)
     return info
 
@@ -100,10 +104,11 @@ def read_model(
     info,file = read_info(folder),Path(folder)/'model.safetensors'
     tensors,schema = read_tensors(file, info.get('sha256')),Schema.from_dict(info['schema'])
     try:
-        model = galaxy_model(info['arch'], len(schema), size=info['size'], hidden=info['hidden'], drop=info['drop'], **info['args'])
+        known = {k: info[k] for k in ('size', 'hidden', 'drop')} | info['args']
+        model = galaxy_model(info['arch'], len(schema), **known)
         load_weights(model, tensors, file)
         check_size(model, info['size'])
-    except BadInput as e: raise BadInput(e.problem, file=e.file or Path(folder)/'model.json', remedy=e.remedy) from None
+    except BadInput as e: raise BadInput(e.problem, file=e.file or file.with_suffix('.json'), remedy=e.remedy) from None
     return model.eval(),RMSELoss(schema, info['activation']),info
 
 # %% ../../nbs/26_model.bundle.ipynb #1b6e1e52

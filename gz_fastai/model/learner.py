@@ -33,7 +33,8 @@ def checked_device(
         x = torch.ones(1, device=default_device() if name == 'auto' else name)
         if float(x+x) == 2: return x.device
         reason = 'it does not add'
-    except Exception as e: reason = (str(e).splitlines() or [type(e).__name__])[0]      # each device fails in its own way
+    # each device fails in its own way
+    except Exception as e: reason = (str(e).splitlines() or [type(e).__name__])[0]
     raise BadInput(f'device {name!r} is not available ({reason})')
 
 # %% ../../nbs/25_model.learner.ipynb #5fd10175
@@ -82,8 +83,8 @@ class Accumulate(Callback):
 # %% ../../nbs/25_model.learner.ipynb #336b0cc9
 def _digests(model):
     "A checksum of each parameter that is trained"
-    bits = {n: p.detach().cpu().contiguous().view(-1).view(torch.uint8) for n,p in model.named_parameters() if p.requires_grad}
-    return {n: hashlib.blake2b(o.numpy().tobytes()).digest() for n,o in bits.items()}
+    trained = {n: p.detach().cpu().contiguous() for n,p in model.named_parameters() if p.requires_grad}
+    return {n: hashlib.blake2b(p.view(-1).view(torch.uint8).numpy()).digest() for n,p in trained.items()}
 
 class CheckTrained(Callback):
     "Raise `RuntimeError` after epochs that changed no parameter, and name the ones that get no gradient."
@@ -98,7 +99,8 @@ class CheckTrained(Callback):
     def after_fit(self):
         end = _digests(self.model)
         same = all(v == end.get(n, v) for n,v in self.start.items())
-        if self.epochs and same: raise RuntimeError(f'the training changed nothing: {plural(self.steps, "step")} in {plural(self.epochs, "epoch")}')
+        took = f'{plural(self.steps, "step")} in {plural(self.epochs, "epoch")}'
+        if self.epochs and same: raise RuntimeError(f'the training changed nothing: {took}')
 
 # %% ../../nbs/25_model.learner.ipynb #c0mp11ed
 def _network(model, dls, **kwargs):

@@ -21,10 +21,11 @@ from .bundle import *
 
 # %% ../../nbs/27_model.runs.ipynb #efef3024
 def _table(file, needs):
-    "The table of a CSV file; raises `BadInput` where it cannot be read, or has no row or no number in a column that it `needs`"
+    "The table of a CSV file; raises `BadInput` where it cannot be read, has no row, or no number in a column that it `needs`"
     try: table = pd.read_csv(file)
     except OSError as e: raise BadInput(e.strerror or str(e), file=file) from None
-    except ValueError as e: raise BadInput(f'not a CSV file ({str(e).splitlines()[0]})', file=file) from None      # pandas' errors are of this kind
+    # pandas' own errors are ValueErrors
+    except ValueError as e: raise BadInput(f'not a CSV file ({str(e).splitlines()[0]})', file=file) from None
     lacking = [c for c in needs if c not in table or not pd.api.types.is_numeric_dtype(table[c])]
     if lacking or not len(table): raise BadInput(f'has no {lacking[0] if lacking else "row"}', file=file)
     return table
@@ -80,7 +81,8 @@ def trained_on(self:Run,
     table = read_table(file)
     known = table.iloc[:, 0].to_numpy(dtype=str)
     whole = table.columns.tolist() == [self.schema.id_column] and len(set(known)) == len(known) == n
-    if not whole: raise BadInput(f'does not hold the IDs of the {plural(n, "galaxy", "galaxies")} that the run was trained on', file=file)
+    what = plural(n, 'galaxy', 'galaxies')
+    if not whole: raise BadInput(f'does not hold the IDs of the {what} that the run was trained on', file=file)
     return np.isin(np.asarray(ids, dtype=str), known)
 
 # %% ../../nbs/27_model.runs.ipynb #d021ae6b
@@ -96,7 +98,8 @@ def score_table(
     rows += [(k, v, '') for k,v in _part(m, 'baselines').items()]
     kind = 'synthetic validation' if m.get('synthetic') else 'validation'
     what = plural(m['galaxies'], f'{kind} galaxy', f'{kind} galaxies')
-    lines = [f'RMSE on {what} (lower is better)'] + [f'  {name:<14} {v:.4f}{note}' for name,v,note in rows if _is_number(v)]
+    lines = [f'RMSE on {what} (lower is better)']
+    lines += [f'  {name:<14} {v:.4f}{note}' for name,v,note in rows if _is_number(v)]
     among,share = dict(accuracy='of all', clear_accuracy='where volunteers agree'),_part(m, 'accuracy')
     known = [f'{share[k]:.1%} {of}' for k,of in among.items() if _is_number(share.get(k))]
     if known: lines.append(f'correct leading answers, mean over the questions: {" and ".join(known)}')
