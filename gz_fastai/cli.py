@@ -111,7 +111,8 @@ def _flat(text):
 
 def _reason(e):
     "What an error of a library says, in one line"
-    text = str(e.args[0] if e.args else '').partition(':\n\t')[2] if 'when calling event' in str(e) else str(e)     # fastai names the callback first
+    text = str(e)
+    if 'when calling event' in text: text = str(e.args[0]).partition(':\n\t')[2]     # fastai names the callback first
     first = next((o.strip() for o in text.splitlines() if o.strip()), '')
     plain = isinstance(e, (RuntimeError, FloatingPointError)) and first
     why = first if plain else f'{type(e).__name__}: {first}' if first else type(e).__name__
@@ -132,9 +133,11 @@ def _traceback_file(e):
     "Where the traceback of an error is; empty for one that needs none"
     log = getattr(e, 'log', None)
     if log is None and not isinstance(e, (FloatingPointError, OSError)):
-        with contextlib.suppress(OSError), tempfile.NamedTemporaryFile('w', prefix='gz_fastai-', suffix='.log', delete=False, errors='backslashreplace') as f:
-            f.write(''.join(traceback.format_exception(e)))
-            log = f.name
+        text = ''.join(traceback.format_exception(e))
+        with contextlib.suppress(OSError):
+            handle,log = tempfile.mkstemp(prefix='gz_fastai-', suffix='.log')
+            Path(log).write_text(text, encoding='utf-8', errors='backslashreplace')
+            os.close(handle)
     return f'; the traceback is in {log}' if log else ''
 
 def _open_streams():
@@ -144,7 +147,8 @@ def _open_streams():
         if stream is None: setattr(sys, name, open(os.devnull, 'w'))      # closed by the caller
         elif hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
 
-_WRONG_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP} # the path that was given is the input's fault
+# a path that cannot be is the input's fault
+_WRONG_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 @contextlib.contextmanager
 def _one_line(parser, work, resumes=''):
@@ -156,7 +160,8 @@ def _one_line(parser, work, resumes=''):
         sys.stdout.flush()
     except BadInput as e: parser.exit(2, f'{parser.prog}: {_flat(e)}\n')
     except BrokenPipeError:
-        with contextlib.suppress(OSError): os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())     # for what Python flushes at its end
+        with contextlib.suppress(OSError):     # Python flushes once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         parser.exit(1)
     except KeyboardInterrupt: parser.exit(130, f'\n{parser.prog}: interrupted{resumes}\n')
     except Exception as e:
@@ -199,7 +204,8 @@ def train_command(
     parser = _train_parser()
     given = vars(parser.parse_args(argv))
     with _one_line(parser, 'the training', _RESUMES):
-        if 'list_archs' in given: return print('\n'.join(_archs(given['list_archs'])) or f'no arch is called {given["list_archs"]}')
+        if 'list_archs' in given:
+            return print('\n'.join(_archs(given['list_archs'])) or f'no arch is called {given["list_archs"]}')
         cfg = read_config(given)
         from gz_fastai.model.runs import score_table
         from gz_fastai.training.train import train
@@ -374,7 +380,7 @@ def _check_data(folder, images=False, json_=False, **given):
     from gz_fastai.data.audit import audit_folder, audit_report
     from gz_fastai.data.schema import read_schema
     cfg = read_config(given)
-    res = audit_folder(folder, cfg.valid, read_schema(cfg.schema), cfg.labels, cfg.images, read=images)
+    res = audit_folder(folder, cfg.valid, read_schema(cfg.schema), cfg.labels, cfg.images, read=images, crop=cfg.crop)
     print(json.dumps(res, indent=2) if json_ else audit_report(res))
     return 0 if res['ok'] else 1
 

@@ -142,7 +142,8 @@ def read_text(
         if info.st_size > limit: raise BadInput(f'has {info.st_size:,} bytes, more than {limit:,}', file=path)
         return Path(path).read_text(encoding='utf-8-sig')
     except OSError as e: raise BadInput(e.strerror or str(e), file=path) from None
-    except UnicodeDecodeError as e: raise BadInput(f'not a text in UTF-8 ({e})', file=path, remedy='save it as one') from None
+    except UnicodeDecodeError as e:
+        raise BadInput(f'not a text in UTF-8 ({e})', file=path, remedy='save it as one') from None
     except ValueError as e: raise BadInput(str(e), file=path) from None     # a name with a zero byte
 
 def read_json(

@@ -20,7 +20,8 @@ from .core import *
 # %% ../nbs/01_experiment.ipynb #cbbbd354
 _FORMAT = 2 # of `experiment.json`; version 0.1.0 wrote format 1, other files for each kind
 _FILE,_LOCK,_LOG = 'experiment.json','.lock','error.log'
-_WORKING = [_LOCK, _LOG, '.first', '.next', '.retrain', '.summary', 'checkpoint.safetensors', 'trials'] # what only an unfinished experiment needs
+# what only an unfinished experiment needs
+_WORKING = [_LOCK, _LOG, '.first', '.next', '.retrain', '.summary', 'checkpoint.safetensors', 'trials']
 renamed_settings = dict(flip='p_flip') # settings of 0.1.0 that have another name now
 
 def package_versions() -> dict:
@@ -76,7 +77,8 @@ def tidy(
     "Remove what only an unfinished experiment needs; nobody works there again."
     remove_partial(path)
     for o in (Path(path)/name for name in _WORKING):
-        with suppress(PermissionError): shutil.rmtree(o) if o.is_dir() else o.unlink(missing_ok=True)     # Windows: it is open
+        with suppress(PermissionError):     # of Windows, where it is open
+            shutil.rmtree(o) if o.is_dir() else o.unlink(missing_ok=True)
 
 @patch
 def finish(self:Record):
@@ -162,7 +164,8 @@ def check_folder(
         if others: refuse(f'is not empty and holds no {kind}')
         return None
     if rec.kind != kind: refuse(f'holds a {rec.kind}')
-    other,what = _differences(rec.requested, requested, defaults),'a finished' if rec.state == 'finished' else 'an unfinished'
+    other = _differences(rec.requested, requested, defaults)
+    what = 'a finished' if rec.state == 'finished' else 'an unfinished'
     if other: refuse(f'holds {what} {kind} with other settings ({"; ".join(other[:3])})')
     return rec
 

@@ -44,7 +44,10 @@ def test_a_finished_run(old):
     assert then.GalaxyID.tolist() == now.GalaxyID.tolist()
     np.testing.assert_allclose(now[GZ2.columns], then[GZ2.columns], atol=1e-4)
     assert f'{run.metrics["rmse"]:.4f}' in write_report(run).read_text()
-    with pytest.raises(BadInput, match='finished'): train(Config(**SMALL, epochs=2, out='run'))
+    before = {o.name: o.stat().st_mtime_ns for o in Path('run').iterdir()}
+    train(Config(**SMALL, epochs=2, out='run'))     # the same again: nothing to do
+    assert {o.name: o.stat().st_mtime_ns for o in Path('run').iterdir()} == before
+    with pytest.raises(BadInput, match='finished'): train(Config(**SMALL, epochs=3, out='run'))
 
 
 def test_an_interrupted_run_resumes(old, capsys):

@@ -32,7 +32,7 @@ def test_from_runs_to_a_submission(command, galaxies, runs, tmp_path):
     both = pd.read_csv(tmp_path/'both.csv')
     assert both.GalaxyID.tolist() == ids[::-1] and len(GZ2.audit(both, tol=1e-4)) == 0
     # one view of one run: what the training wrote for its validation galaxies
-    res = command('gz_fastai_predict', 'vgg7', '--images', galaxies/IMAGES, '--out', 'one.csv')
+    res = command('gz_fastai_predict', 'vgg7', '--images', galaxies/IMAGES, '--out', 'one.csv', '--precision', 'fp32')
     one, valid = [pd.read_csv(tmp_path/o).set_index('GalaxyID') for o in ('one.csv', 'vgg7/valid.csv')]
     np.testing.assert_allclose(one.loc[valid.index], valid, atol=1e-5)
     assert pd.read_csv(tmp_path/'one.csv.trained_on').GalaxyID.tolist() == sorted(set(ids)-set(valid.index))

@@ -7,7 +7,7 @@ __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'normalize_name', 'image_name', 'file_fing
            'members', 'find_images', 'passed_over', 'read_limited', 'read_image', 'crop_note']
 
 # %% ../../nbs/11_data.images.ipynb #1601f9c8
-import glob, gzip, hashlib, io, os, re, shutil, stat, sys, unicodedata, zipfile
+import gzip, hashlib, io, os, re, shutil, stat, sys, unicodedata, zipfile
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,8 +82,6 @@ def made_once(
     try:
         done.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock, notice=notice):
-            left = done.parent.glob(f'{glob.escape(done.name)}.????????.partial')     # of atomic_folder
-            for o in left: shutil.rmtree(o, ignore_errors=True)
             try: yield
             finally: lock.unlink(missing_ok=True)
     except OSError as e:
@@ -244,8 +242,9 @@ def _read_fits(data):
     if px.ndim != 2 and px.shape[2:] != (3,): raise BadInput(f'has shape {px.shape}', remedy='save one plane or three')
     bad = plural((~np.isfinite(px)).sum(), 'value is', 'values are')
     if not np.isfinite(px).all(): raise BadInput(f'{bad} not finite', remedy='fill them, say with the sky level')
+    if px.min() == px.max(): raise BadInput('all values are the same')
     mode = f'FITS with {plural(1 if px.ndim == 2 else 3, "plane")}'
-    mode += f' in the order {bands}'*bool(bands) + ' of one value'*bool(px.min() == px.max())
+    mode += f' in the order {bands}'*bool(bands)
     res = Image.fromarray(_stretched(np.ascontiguousarray(px[::-1]))).convert('RGB')   # FITS counts rows from below
     res.info['mode'] = mode
     return res

@@ -100,7 +100,7 @@ def predict(self:Run,
     predictor = Predictor(self, views)
     pixels = [read_stored(o, predictor.crop, predictor.size) for o in images]
     frac = [predictor(np.stack(pixels[a:a+256])).numpy() for a in range(0, len(pixels), 256)]
-    names = [str(i) if isinstance(o, np.ndarray) else Path(o).stem for i,o in enumerate(images)]
+    names = [str(i) if isinstance(o, np.ndarray) else image_name(Path(o)) for i,o in enumerate(images)]
     return pd.DataFrame(np.concatenate(frac), columns=predictor.schema.columns, index=names)
 
 @patch
@@ -133,7 +133,7 @@ def image_ids(
 ) -> tuple:    # (IDs, files)
     "The galaxies to predict and their files; raises `BadInput` where an image is missing or ambiguous."
     found = find_images(images)
-    if not found: raise BadInput('holds no images', file=images)
+    if not found: raise BadInput(f'holds no images{passed_over(images)}', file=images)
     for name,files in found.items():
         several = f'has several images: {", ".join(o.name for o in files)}'
         if len(files) > 1: raise BadInput(several, file=images, id=name, remedy='keep one of them')
@@ -204,7 +204,8 @@ def _write(out, ids, frac, schema, tree):
 def _add_up(schema, frac):
     "Fractions whose sums obey the tree exactly: those of rounded labels do not"
     cond = schema.conditional(frac)
-    for s in schema.slices: cond[..., s] /= cond[..., s].sum(-1, keepdims=True)
+    for s in schema.slices:
+        if s.stop-s.start > 1: cond[..., s] /= cond[..., s].sum(-1, keepdims=True)
     return schema.cumulative(cond)
 
 # %% ../../nbs/30_inference.predict.ipynb #274e77e0
@@ -214,7 +215,7 @@ def _predict_run(predictor, store, part, bs):
     bar = tqdm(total=n, unit=' images', desc=predictor.path.name, disable=not is_terminal(sys.stderr), leave=False)
     with bar, open(part, 'a+b') as f, naming(part):
         done = f.tell()//row
-        start = done if done == n else done//bs*bs     # what a batch has done is there, and nothing of one that was cut off
+        start = done if done == n else done//bs*bs     # nothing of a batch that was cut off
         f.truncate(start*row)
         bar.update(start)
         for a in range(start, n, bs):
@@ -234,7 +235,8 @@ def _stores(preds, files, strict):
 
 def _predict_members(preds, weights, stores, bad, folder, bs):
     "The weighted mean over the members, (n, columns)"
-    frac = sum(w[:, None]*_predict_run(p, o, folder/f'{i}.part', bs) for i,(p,w,o) in enumerate(zip(preds, weights, stores)))
+    members = enumerate(zip(preds, weights, stores))
+    frac = sum(w[:, None]*_predict_run(p, o, folder/f'{i}.part', bs) for i,(p,w,o) in members)
     mean = np.mean([p.info['trained_on']['mean'] for p in preds], axis=0)
     frac[sorted(bad)] = _add_up(preds[0].schema, mean)
     return frac.clip(0, 1)
@@ -286,7 +288,8 @@ def predict_images(
     with claim('prediction', folder, asked):
         frac = _predict_members(preds, galaxy_weights(weights, seen), stores, bad, folder, bs)
         if known:
-            with atomic_write(f'{out}.trained_on') as tmp: tmp.write_text('\n'.join([schema.id_column, *known, '']), encoding='utf-8')
+            lines = '\n'.join([schema.id_column, *known, ''])
+            with atomic_write(f'{out}.trained_on') as tmp: tmp.write_text(lines, encoding='utf-8')
         _write(out, names, frac, schema, tree='sigmoid' not in {p.info['activation'] for p in preds})
         discard(folder)
     filled = {names[r]: bad[r] for r in sorted(bad)}

@@ -16,9 +16,11 @@ from ..data.schema import *
 # %% ../../nbs/20_model.losses.ipynb #4604d137
 def _groups(schema):
     "(questions, most answers) column of each answer; the number of columns stands for 'no such answer'"
-    n,widest = len(schema),max(s.stop-s.start for s in schema.slices)
+    n,widest = len(schema),max(2, *(s.stop-s.start for s in schema.slices))
     groups = torch.full((len(schema.slices), widest), n)
-    for q,s in enumerate(schema.slices): groups[q, :s.stop-s.start] = torch.arange(s.start, s.stop)
+    for q,s in enumerate(schema.slices):
+        groups[q, :s.stop-s.start] = torch.arange(s.start, s.stop)
+        if s.stop-s.start == 1: groups[q, 1] = n+1     # yes or no: 'no' has no column
     return groups
 
 def _paths(schema, groups):
@@ -34,6 +36,7 @@ def _paths(schema, groups):
 # %% ../../nbs/20_model.losses.ipynb #7085d0eb
 class _Tree(nn.Module):
     "An activation that follows the tree; `fractions` makes them from raw outputs of shape (batch, questions, most answers)"
+    other = 0. # raw output of the answer that a question of one column leaves out
     def __init__(self,
         schema:Schema, # the tree
     ):
@@ -45,7 +48,7 @@ class _Tree(nn.Module):
     def forward(self, raw):
         if self.groups.device != raw.device: self.to(raw.device)
         with torch.autocast(raw.device.type, enabled=False):
-            padded = F.pad(raw.float(), (0, 1), value=-torch.inf)
+            padded = F.pad(F.pad(raw.float(), (0, 1), value=-torch.inf), (0, 1), value=self.other)
             return self.fractions(padded[:, self.groups])
 
 class GroupedSoftmax(_Tree):
@@ -57,7 +60,7 @@ class GroupedSoftmax(_Tree):
 # %% ../../nbs/20_model.losses.ipynb #7be6fa0f
 class GroupedDivision(_Tree):
     "The share of each answer's positive output in the sum over its question, times the cumulative fraction of its parent answer."
-    eps = 1e-6
+    eps,other = 1e-6,1.
 
     def fractions(self, grouped):
         part = torch.where(grouped == -torch.inf, 0., grouped.relu()+self.eps)

@@ -73,12 +73,13 @@ CLEAR = .6 # least share of those who were asked for a clear majority
 
 def _leading(pred, targ, schema):
     "Question by question: whether the leading answer is right, whether the question was asked, and whether its majority is clear"
-    was_asked = schema.was_asked(targ)
-    for q,(s,p) in enumerate(zip(schema.slices, schema.parents)):
-        asked = targ[:, s].sum(1) if p is None else targ[:, p]
-        right = pred[:, s].argmax(1) == targ[:, s].argmax(1)
-        clear = targ[:, s].max(1) >= CLEAR*asked-1e-5      # labels have six decimals
-        yield right,was_asked[:, q],was_asked[:, q] & clear
+    asked,was_asked = schema.asked(targ),schema.was_asked(targ)
+    right = schema.favored(pred) == schema.favored(targ)
+    for q,s in enumerate(schema.slices):
+        most = targ[:, s].max(1)
+        if s.stop-s.start == 1: most = np.maximum(most, asked[:, q]-most)     # yes or no
+        clear = most >= CLEAR*asked[:, q]-1e-5      # labels have six decimals
+        yield right[:, q],was_asked[:, q],was_asked[:, q] & clear
 
 def question_accuracy(
     pred,              # (n, columns) predicted fractions

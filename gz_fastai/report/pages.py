@@ -171,7 +171,9 @@ def _errors(subject): return np.sqrt(((subject.pred-subject.targ)**2).mean(1))
 
 def _doubt(subject):
     "The entropy of the predicted answers to the first question"
-    first = subject.schema.conditional(subject.pred)[:, subject.schema.slices[0]].clip(1e-9)
+    first = subject.schema.conditional(subject.pred)[:, subject.schema.slices[0]]
+    if first.shape[1] == 1: first = np.hstack([first, 1-first])     # yes or no
+    first = first.clip(1e-9)
     return -(first*np.log(first)).sum(1)
 
 def _typical(subject):

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from ..core import *
+from ..model.backbones import *
 from ..model.optimizer import *
 
 # %% ../../nbs/41_training.checkpoint.ipynb #cfd1d631
@@ -83,7 +84,8 @@ def _digest(tensors, state):
 
 def _write_state(file, tensors, plain):
     "Write tensors, which may share memory, and plain data as one file"
-    tensors,state = {k: v.clone(memory_format=torch.contiguous_format) for k,v in tensors.items()},json.dumps(plain, default=float)
+    tensors = {k: v.clone(memory_format=torch.contiguous_format) for k,v in tensors.items()}
+    state = json.dumps(plain, default=float)
     data = save(tensors, metadata=dict(state=state, digest=_digest(tensors, state)))
     with atomic_write(file) as tmp: tmp.write_bytes(data)
 
@@ -123,7 +125,7 @@ def state(self:Checkpoint) -> tuple: # (tensors by name, plain data)
     random_tensors,random_plain = _random_state(self.learn)
     opt_tensors,opt_plain = _opt_state(self.opt)
     tensors = _prefixed('random', random_tensors) | _prefixed('opt', opt_tensors)
-    def weights(m): return {k: v.detach() for k,v in m.state_dict().items()}
+    def weights(m): return unique_tensors(m.state_dict())
     tensors |= _prefixed('model', weights(self.model))
     for c in self._averages(): tensors |= _prefixed('average', weights(c.ema.module))
     scaler,smooth = getattr(self.learn, 'scaler', None),self.recorder.smooth_loss
@@ -158,7 +160,7 @@ def resume(self:Checkpoint,
     with _using(self.file):
         tensors,plain = self.saved = _read_state(self.file)
         self.rows,self.start = plain['rows'],self.start-plain['seconds']
-        learn.model.load_state_dict(_under('model', tensors))
+        load_weights(learn.model, _under('model', tensors), self.file)
         learn.create_opt()
         _set_opt_state(learn.opt, _under('opt', tensors), plain)
     if 'names' in plain:     # 0.1.0 did not keep them; what was killed before it wrote the last row has them
@@ -178,7 +180,7 @@ def before_fit(self:Checkpoint):
     "Put back the averages of the weights."
     if self.saved is None: return
     with _using(self.file):
-        for c in self._averages(): c.ema.module.load_state_dict(_under('average', self.saved[0]))
+        for c in self._averages(): load_weights(c.ema.module, _under('average', self.saved[0]), self.file)
 
 @patch
 def before_epoch(self:Checkpoint):

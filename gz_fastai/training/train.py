@@ -201,7 +201,8 @@ def score_predictions(
     res = dict(rmse=galaxy_rmse(pred, targ), interval=rmse_interval(pred, targ))
     res |= dict(galaxies=len(targ), synthetic=cat.truth is not None)
     res['baselines'] = {k: galaxy_rmse(p, targ) for k,p in constant_baselines(cat).items()}
-    res |= dict(questions=_json_rows(questions), accuracy=_json_rows(accuracy)[0], seconds=seconds and round(seconds, 1))
+    res |= dict(questions=_json_rows(questions), accuracy=_json_rows(accuracy)[0])
+    res['seconds'] = seconds and round(seconds, 1)
     if cat.truth is not None: res['noise_floor'] = galaxy_rmse(cat.truth[cat.valid], targ)
     return res
 
@@ -269,6 +270,10 @@ def _begin(rec, cfg, make_learner, start):
     if notes: print(*[f'  {o}' for o in notes], sep='\n', flush=True)
     return cfg
 
+def _chosen(cfg):
+    "What became of the settings that may be left open"
+    return {k: getattr(cfg, k) for k in ('size', 'crop', 'opt', 'lr', 'epochs', 'precision')}
+
 def _already(out, asked):
     "The run that is finished in this folder"
     with claim('run', out, asked, config_defaults()): print(f'{out} holds this run, finished', flush=True)
@@ -280,13 +285,14 @@ def _work(rec, cfg, cat, store, device, start, cbs):
     rec.pin(**cat.digest(), images=store.digest)
     def make_learner(c): return build_learner(c, cat, store, device, out)
     cfg = _begin(rec, cfg, make_learner, start)
-    rec.resolve(**{k: getattr(cfg, k) for k in ('size', 'opt', 'lr', 'epochs', 'precision')}, device=str(device))
+    rec.resolve(**_chosen(cfg), device=str(device))
     learn = make_learner(cfg)
     trained,every = count_trained(learn.model)
     part = f'{trained:,} of {every:,} parameters are trained' if trained < every else f'{every:,} parameters'
     print(f'{part}, {plural(cfg.epochs, "epoch")}', flush=True)
     batches = len(learn.dls.train)
-    if cfg.accumulate > batches: print(f'accumulate {cfg.accumulate}: an epoch has {plural(batches, "batch", "batches")}, which make one step', flush=True)
+    few = f'an epoch has {plural(batches, "batch", "batches")}, which make one step'
+    if cfg.accumulate > batches: print(f'accumulate {cfg.accumulate}: {few}', flush=True)
     checkpoint = Checkpoint(out)
     config = dict(requested=rec.requested, resolved=rec.resolved, versions=rec.versions)
     _fit(learn, cfg, checkpoint, [*_logger(cfg.log, out, config), *cbs])
@@ -331,9 +337,11 @@ def _config_of(learn, cat, out, arch):
     half = next((c.amp_mode.value for c in learn.cbs if isinstance(c, HalfPrecision)), 'fp32')
     loss = dict(activation=_name_of(ACTIVATIONS, learn.loss_func.act), loss=_name_of(LOSSES, learn.loss_func))
     drop = next(m.p for m in head.modules() if isinstance(m, nn.Dropout))
-    fit = dict(opt=_name_of(OPTIMIZERS, learn.opt_func), lr=float(learn.lr), epochs=max(1, len(learn.recorder.values)), precision=half)
+    epochs = max(1, len(learn.recorder.values))
+    fit = dict(opt=_name_of(OPTIMIZERS, learn.opt_func), lr=float(learn.lr), epochs=epochs, precision=half)
     view = dict(size=learn.dls.size, crop=learn.dls.crop, bs=learn.dls.bs)
-    return Config(data=cat.path, arch=arch or body.default_cfg['architecture'], hidden=tuple(widths[:-1]), drop=drop, out=out, **loss, **fit, **view)
+    network = dict(arch=arch or body.default_cfg['architecture'], hidden=tuple(widths[:-1]), drop=drop)
+    return Config(data=cat.path, out=out, **network, **loss, **fit, **view)
 
 def run_from_learner(
     learn,         # from galaxy_learner, trained
@@ -348,7 +356,7 @@ def run_from_learner(
     cat = cat.exclude([i for i in range(len(cat)) if i not in rows])
     cfg = _config_of(learn, cat, out, arch)
     with claim('run', Path(out), config_record(cfg), config_defaults()) as rec:
-        rec.resolve(**{k: getattr(cfg, k) for k in ('size', 'opt', 'lr', 'epochs', 'precision')}, device=str(learn.dls.device))
+        rec.resolve(**_chosen(cfg), device=str(learn.dls.device))
         names = list(learn.recorder.metric_names)[1:-1]
         history = pd.DataFrame(map(list, learn.recorder.values), columns=names).rename_axis('epoch')
         with atomic_write(rec.path/'history.csv') as tmp: history.to_csv(tmp)

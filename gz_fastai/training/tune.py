@@ -15,7 +15,8 @@ import optuna
 import pandas as pd
 import torch
 from filelock import FileLock
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, check_distribution_compatibility
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import check_distribution_compatibility
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import TrialState
@@ -57,8 +58,9 @@ def _check_spec(name, spec):
         for value in spec if isinstance(spec, list) else [spec]: found.checked(value)
         return
     known = {'low', 'high'} <= spec.keys() <= {'low', 'high', 'log', 'step'}
-    for end in ('low', 'high'): known = known and not isinstance(spec[end], str) and found.checked(spec[end]) is not None
-    if not known or spec['low'] >= spec['high']: raise BadInput(f'{name} needs low and a larger high, and may have log or step, not {spec}')
+    for end in ('low', 'high'): known = known and not isinstance(found.checked(spec[end]), (str, type(None)))
+    if not known or spec['low'] >= spec['high']:
+        raise BadInput(f'{name} needs low and a larger high, and may have log or step, not {spec}')
     if spec.get('log') and spec['low'] <= 0: raise BadInput(f'{name} on a log scale begins above 0, not at {spec["low"]}')
     try: distribution(spec)
     except (TypeError, ValueError, ArithmeticError) as e: raise BadInput(f'{name} cannot be searched in {spec} ({e})') from None
@@ -136,7 +138,8 @@ def open_study(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ExperimentalWarning)
         retry = RetryHeartbeatStaleTrialCallback(max_retry=2)
-        patient = dict(engine_kwargs=dict(connect_args=dict(timeout=600))) if storage.startswith('sqlite') else {}     # for its lock
+        patient = {}
+        if storage.startswith('sqlite'): patient['engine_kwargs'] = dict(connect_args=dict(timeout=600))     # for its lock
         beat = dict(heartbeat_interval=_HEARTBEAT, grace_period=3*_HEARTBEAT, heartbeat_stale_trial_callback=retry)
         try: db = RDBStorage(storage, **beat, **patient)
         except Exception as e:   # of SQLAlchemy and its drivers
@@ -240,7 +243,8 @@ def _search(study, objective, remaining, out):
             if remaining(ended_trials(study)+running):
                 study.optimize(quiet, n_trials=1, catch=Exception, callbacks=[report], gc_after_trial=True)
                 continue
-            if not waiting: print(f'waiting for {plural(len(running), "trial")} of other processes, at most {3*_HEARTBEAT} s if they died', flush=True)
+            others = f'{plural(len(running), "trial")} of other processes, at most {3*_HEARTBEAT} s if they died'
+            if not waiting: print(f'waiting for {others}', flush=True)
             waiting = True
             _fail_dead(study, running)
         time.sleep(1)
