@@ -256,10 +256,8 @@ def _retrain(cfgs, seeds, out):
     for seed in range(seeds):
         for name,cfg in cfgs.items():
             folder = out/'retrained'/f'{name}-seed{seed}'
-            rec = read_record(folder)
-            if rec is None or rec.state != 'finished':
-                with open(out/'trials.log', 'a') as f, contextlib.redirect_stdout(f):
-                    train(replace(cfg, seed=seed, out=str(folder)))
+            with open(out/'trials.log', 'a') as f, contextlib.redirect_stdout(f):
+                train(replace(cfg, seed=seed, out=str(folder)))     # nothing to do where it is finished
             m = Run(folder).metrics
             rows.append(dict(config=name, seed=seed, rmse=m['rmse'], seconds=m['seconds']))
             galaxies = plural(m['galaxies'], 'validation galaxy', 'validation galaxies')
