@@ -405,7 +405,8 @@ def _cache(clear=False):
     table = cached_stores()
     megabytes = (table.bytes/2**20).round(1)
     shown = table.assign(MB=megabytes, finished=table.finished.map({True: 'yes', False: 'no'}))
-    if len(table): print(shown[['name', 'MB', 'images', 'crop', 'size', 'finished', 'used']].to_string(index=False, na_rep=''))
+    columns = ['name', 'MB', 'images', 'crop', 'size', 'finished', 'used']
+    if len(table): print(shown[columns].to_string(index=False, na_rep=''))
     print(f'{cache_home()}: {megabytes.sum():,.0f} MB; gz_fastai_data cache --clear removes it, GZ_FASTAI_CACHE names another folder')
 
 def data_command(

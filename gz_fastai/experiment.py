@@ -59,6 +59,7 @@ def resolve(self:Record,
     self.resolved |= values
     self.write()
 
+# %% ../nbs/01_experiment.ipynb #737bd749
 @patch
 def pin(self:Record,
     **values, # name -> what the experiment depends on and its settings do not say, as text

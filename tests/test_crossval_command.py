@@ -16,13 +16,14 @@ def test_folds_and_their_ensemble(command, galaxies, tmp_path):
     res = command('gz_fastai_crossval', *args, '--out', 'cv', '--only', 1)      # as version 0.1.0 called --fold
     assert res.returncode == 0 and 'still to be trained: fold 0' in res.stdout, res.stderr
     res = command('gz_fastai_crossval', *args, '--out', 'cv')
-    assert res.returncode == 0 and 'Fold 1 of 2 is finished' in res.stdout and 'ensemble of the folds' in res.stdout, res.stderr
+    assert res.returncode == 0 and 'fold1 holds this run, finished' in res.stdout and 'ensemble of the folds' in res.stdout, res.stderr
     truth, oof = pd.read_csv(galaxies/LABELS).set_index('GalaxyID'), pd.read_csv(tmp_path/'cv'/'oof.csv').set_index('GalaxyID')
     held_out = sorted(set(truth.index)-set(oof.index))
     rmse = np.sqrt(((oof-truth.loc[oof.index])**2).to_numpy().mean())
     assert f'{rmse:.4f}' in res.stdout and list(oof.columns) == list(truth.columns)
-    res = command('gz_fastai_crossval', *args, '--out', 'cv')
-    assert res.returncode == 2 and 'cv: ' in res.stderr
+    assert command('gz_fastai_crossval', *args, '--out', 'cv').returncode == 0      # nothing to do
+    res = command('gz_fastai_crossval', *args, '--out', 'cv', '--seed', 1)
+    assert res.returncode == 2 and 'cv: ' in res.stderr and 'seed' in res.stderr
     # all folds as one thing: galaxies that a fold was trained on are left to the other
     res = command('gz_fastai_predict', 'cv', '--images', galaxies/IMAGES, '--out', 'all.csv', '--precision', 'fp32')
     assert res.returncode == 0 and '2 runs' in res.stdout and 'training set' not in res.stdout, res.stdout + res.stderr

@@ -223,7 +223,8 @@ def _fits_image(data):
     from astropy.io import fits
     if data.startswith(b'\x1f\x8b'): data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MAX_BYTES+1)
     if len(data) > MAX_BYTES: raise BadInput(f'has more than {in_bytes(MAX_BYTES)}')
-    axes = max(map(int, re.findall(rb'NAXIS   = *(\d{1,20})', data)), default=0)     # astropy would look for each of them
+    # astropy would look for each of a billion axes
+    axes = max(map(int, re.findall(rb'NAXIS   = *(\d{1,20})', data)), default=0)
     if axes > 9: raise BadInput(f'has {axes:,} dimensions')
     with fits.open(io.BytesIO(data)) as hdus:
         for h in hdus:

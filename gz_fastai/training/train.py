@@ -210,8 +210,8 @@ def score_predictions(
 def _bundle_info(cfg, cat, stats, metrics, versions):
     "What `model.json` says of a run's network"
     arch,args = arch_source(cfg.arch, cfg.weights)
-    trained_on = dict(data=str(cat.path), galaxies=len(cat.train), ids=ids_digest(cat.ids[cat.train]), synthetic=metrics['synthetic'],
-                      mean=cat.labels[cat.train].mean(0, dtype=float).tolist())
+    trained_on = dict(data=str(cat.path), galaxies=len(cat.train), ids=ids_digest(cat.ids[cat.train]),
+                      synthetic=metrics['synthetic'], mean=cat.labels[cat.train].mean(0, dtype=float).tolist())
     network = dict(arch=arch, args=args, hidden=cfg.hidden, drop=cfg.drop, activation=cfg.activation)
     view = dict(schema=cat.schema.to_dict(), size=cfg.size, crop=cfg.crop, stats=stats)
     scores = dict(rmse=metrics['rmse'], galaxies=metrics['galaxies'])

@@ -63,12 +63,14 @@ def _check_spec(name, spec):
         raise BadInput(f'{name} needs low and a larger high, and may have log or step, not {spec}')
     if spec.get('log') and spec['low'] <= 0: raise BadInput(f'{name} on a log scale begins above 0, not at {spec["low"]}')
     try: distribution(spec)
-    except (TypeError, ValueError, ArithmeticError) as e: raise BadInput(f'{name} cannot be searched in {spec} ({e})') from None
+    except (TypeError, ValueError, ArithmeticError) as e:
+        raise BadInput(f'{name} cannot be searched in {spec} ({e})') from None
 
 def _read_changes(text):
     "The changes in a TOML file or a line of TOML"
     try: return read_toml(text, text if '=' in text else None)
-    except BadInput as e: raise BadInput(e.problem, file=text[:60], remedy='give a TOML file, or a line like bs=[64, 128]') from None
+    except BadInput as e:
+        raise BadInput(e.problem, file=text[:60], remedy='give a TOML file, or a line like bs=[64, 128]') from None
 
 def read_space(
     changes=(), # TOML files, or lines of TOML
@@ -138,8 +140,8 @@ def open_study(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ExperimentalWarning)
         retry = RetryHeartbeatStaleTrialCallback(max_retry=2)
-        patient = {}
-        if storage.startswith('sqlite'): patient['engine_kwargs'] = dict(connect_args=dict(timeout=600))     # for its lock
+        patient = {}      # where another process may hold the file
+        if storage.startswith('sqlite'): patient['engine_kwargs'] = dict(connect_args=dict(timeout=600))
         beat = dict(heartbeat_interval=_HEARTBEAT, grace_period=3*_HEARTBEAT, heartbeat_stale_trial_callback=retry)
         try: db = RDBStorage(storage, **beat, **patient)
         except Exception as e:   # of SQLAlchemy and its drivers
