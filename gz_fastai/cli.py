@@ -390,6 +390,7 @@ def _fetch_data(folder):
     folder = fetch_competition(folder)
     print(f'{folder}: {", ".join(sorted(o.name for o in folder.glob("*.zip")))}\nnext: gz_fastai_train --data {folder}')
 
+# %% ../nbs/60_cli.ipynb #05285789
 def _make_data(folder, **given):
     "Make the synthetic sample"
     from gz_fastai.data.sample import make_sample

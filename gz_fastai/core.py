@@ -146,6 +146,7 @@ def read_text(
         raise BadInput(f'not a text in UTF-8 ({e})', file=path, remedy='save it as one') from None
     except ValueError as e: raise BadInput(str(e), file=path) from None     # a name with a zero byte
 
+# %% ../nbs/00_core.ipynb #ab7aabdc
 def read_json(
     path, # the file
 ):

@@ -175,6 +175,7 @@ def _fit_rest(learn, done):
     if bar: bar.update(0)     # it has to start there
     for learn.epoch in range(done, learn.n_epoch): learn._with_events(learn._do_epoch, 'epoch', CancelEpochException)
 
+# %% ../../nbs/41_training.checkpoint.ipynb #e08021c0
 @patch
 def before_fit(self:Checkpoint):
     "Put back the averages of the weights."

@@ -78,6 +78,7 @@ def _train_fold(rec, cfg, i):
     pinned = read_record(folder).resolved.get('pinned', {})     # 0.1.0 pinned nothing
     if 'images' in pinned: rec.pin(images=pinned['images'])
 
+# %% ../../nbs/44_training.crossval.ipynb #184a9bef
 def crossval(
     cfg:Config,    # what each fold trains; its folds says how many, its fold is not used
     fold:int=None, # train this fold alone, counted from 0: machines can share the work

@@ -343,6 +343,7 @@ def _config_of(learn, cat, out, arch):
     network = dict(arch=arch or body.default_cfg['architecture'], hidden=tuple(widths[:-1]), drop=drop)
     return Config(data=cat.path, out=out, **network, **loss, **fit, **view)
 
+# %% ../../nbs/43_training.train.ipynb #b3c97912
 def run_from_learner(
     learn,         # from galaxy_learner, trained
     cat:Catalogue, # its galaxies

@@ -66,6 +66,7 @@ def _check_spec(name, spec):
     except (TypeError, ValueError, ArithmeticError) as e:
         raise BadInput(f'{name} cannot be searched in {spec} ({e})') from None
 
+# %% ../../nbs/45_training.tune.ipynb #c5db9a89
 def _read_changes(text):
     "The changes in a TOML file or a line of TOML"
     try: return read_toml(text, text if '=' in text else None)
