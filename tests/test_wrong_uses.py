@@ -223,7 +223,7 @@ def data_folders(world, galaxies):
         put(world/f'd-{name}'/LABELS, table)
         (world/f'd-{name}'/IMAGES).symlink_to(world/'images')
     good = (galaxies/LABELS).read_bytes()
-    for name in ('no-labels', 'no-images', 'two-labels', 'labels-zip', 'labels-zip-two', 'images-zip', 'images-zip-cut', 'download-all',
+    for name in ('no-labels', 'no-images', 'two-labels', 'labels-zip', 'labels-zip-two', 'images-zip', 'images-zip-cut',
                  'labels-folder', 'bad-image', 'two-images', 'fifo'): (world/f'd-{name}').mkdir()
     for name in ('no-labels', 'two-labels', 'labels-zip', 'labels-zip-two', 'labels-folder'): (world/f'd-{name}'/IMAGES).symlink_to(world/'images')
     for name in ('no-images', 'images-zip', 'images-zip-cut', 'bad-image', 'two-images', 'fifo'): put(world/f'd-{name}'/LABELS, good)
@@ -232,7 +232,6 @@ def data_folders(world, galaxies):
     zipped(world/'d-labels-zip-two'/'training_solutions_rev1.zip', {'a.csv': good, 'b.csv': good})
     put(world/'d-images-zip'/'images_training_rev1.zip', 'not a zip')
     shutil.copy(world/'cut.zip', world/'d-images-zip-cut'/'images_training_rev1.zip')
-    zipped(world/'d-download-all'/'galaxy-zoo-the-galaxy-challenge.zip', {'training_solutions_rev1.zip': b'', 'images_training_rev1.zip': b''})
     (world/'d-labels-folder'/LABELS).mkdir()
     for name in ('bad-image', 'two-images', 'fifo'): shutil.copytree(galaxies/IMAGES, world/f'd-{name}'/IMAGES)
     put(world/'d-bad-image'/IMAGES/'1000001.jpg', 'not an image')
