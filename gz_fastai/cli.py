@@ -77,6 +77,7 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)
         if '' in args: self.error('an argument is empty')
+        if any('\0' in o for o in args): self.error('an argument holds a zero byte')
         return super().parse_known_args([_RENAMED.get(o, o) for o in args], namespace)
 
     def flags(self,
@@ -105,9 +106,10 @@ def read_config(
     return Config.read(file, **given)
 
 # %% ../nbs/60_cli.ipynb #5ff9d305
-def _flat(text):
-    "A text on one line, without anything that a terminal would obey"
-    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text))
+def _flat(text, most=1000):
+    "A text on one line that is not endless, without anything that a terminal would obey"
+    line = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text)[:most])
+    return line + ' ...'*(len(str(text)) > most)
 
 def _reason(e):
     "What an error of a library says, in one line"
@@ -153,7 +155,7 @@ _WRONG_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, er
 @contextlib.contextmanager
 def _one_line(parser, work, resumes=''):
     "End the process with one line instead of a traceback: status 2 for bad input, 1 for all else that can go wrong in `work`, 130 for Ctrl-C"
-    warnings.filterwarnings('ignore', category=FutureWarning)   # what libraries tell each other while they are imported
+    warnings.simplefilter('ignore')   # what libraries tell their programmers
     _open_streams()
     try:
         yield
@@ -394,7 +396,7 @@ def _fetch_data(folder):
 def _make_data(folder, **given):
     "Make the synthetic sample"
     from gz_fastai.data.sample import make_sample
-    if not folder: raise BadInput('the folder to make has no name')
+    check_place(folder)
     made = make_sample(folder=folder, **given)
     n = len(list((made/'images_training_rev1').iterdir()))
     print(f'{made}: {plural(n, "synthetic galaxy", "synthetic galaxies")}\nnext: gz_fastai_train --data {made}')

@@ -159,6 +159,7 @@ def check_folder(
     path,requested,defaults = Path(path),json.loads(json.dumps(requested)),json.loads(json.dumps(defaults or {}))
     def refuse(problem): raise BadInput(problem, file=path, remedy='choose another folder')
     if path.exists() and not path.is_dir(): refuse('is a file')
+    check_place(path)
     rec = read_record(path)
     if rec is None:
         others = path.exists() and any(not o.name.startswith('.') for o in path.iterdir())
@@ -195,6 +196,8 @@ def _fail(rec, error):
     rec.write()
 
 # %% ../nbs/01_experiment.ipynb #9a938402
+def _is_empty(path): return all(o.name.startswith('.') or o.name == _FILE for o in path.iterdir())
+
 @contextmanager
 def claim(
     kind:str,       # of the experiment
@@ -207,6 +210,7 @@ def claim(
     `Record.finish` ends it. Raises `BadInput` as `check_folder`, and `Busy` where another process works on one that is not shared."""
     path = Path(path)
     check_folder(kind, path, requested, defaults)
+    new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     with ExitStack() as lock:
         lock.enter_context(locked(path/_LOCK, wait=shared))
@@ -215,7 +219,9 @@ def claim(
         if shared: lock.close()
         try: yield rec
         except Exception as e:
-            with suppress(OSError, BadInput): _fail(rec, e)     # a full disk has no room for it
+            with suppress(OSError, BadInput):     # a full disk has no room for it
+                _fail(rec, e)
+                if new and isinstance(e, BadInput) and _is_empty(path): discard(path)
             raise
 
 # %% ../nbs/01_experiment.ipynb #1da396c6

@@ -117,6 +117,7 @@ def write_baselines(
     out,targ = Path(out),cat.labels[cat.valid]
     empty = out.is_dir() and not any(out.iterdir())
     if out.exists() and not empty: raise BadInput('is not an empty folder', file=out, remedy='choose another one')
+    check_place(out)
     ids,files = image_ids(images, None, cat.schema) if images else (cat.ids[cat.valid],None)
     store = Store.open(cat.files)
     own = all_baselines(cat, store)

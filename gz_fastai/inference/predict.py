@@ -151,8 +151,6 @@ def member_runs(
     "The members of an ensemble; raises `BadInput` for a folder that holds neither, or wrong weights."
     runs = runs if isinstance(runs, (list, tuple)) else [runs]
     paths = [Path(getattr(r, 'path', r)) for r in runs]
-    for p in paths:
-        if [o.resolve() for o in paths].count(p.resolve()) > 1: raise BadInput('is given twice', file=p)
     weights = [1/len(paths)]*len(paths) if weights is None else list(weights)
     if len(weights) != len(paths) or min(weights) < 0 or not sum(weights):
         raise BadInput(f'weights must be {plural(len(paths), "number")}, none below 0, not {weights}')
@@ -163,6 +161,9 @@ def member_runs(
         if exp.kind not in ('run', 'crossval'): raise BadInput(f'holds a {exp.kind}', file=p, remedy=hint)
         each = exp.runs if exp.kind == 'crossval' else [exp]
         members += [(r, w/sum(weights)/len(each)) for r in each if w]
+    places = [os.path.realpath(r.path) for r,_ in members]
+    for r,_ in members:
+        if places.count(os.path.realpath(r.path)) > 1: raise BadInput('is given twice', file=r.path)
     return [r for r,_ in members],[w for _,w in members]
 
 # %% ../../nbs/30_inference.predict.ipynb #132f2fa5
@@ -251,6 +252,7 @@ def _check_out(out, folder, bs):
     if out.exists() and (not folder.exists() or read_record(folder) is None):
         with suppress(OSError): folder.rmdir()
         raise BadInput('already exists', file=out, remedy='choose another file')
+    check_place(out)
     if bs < 1: raise BadInput(f'bs must be at least 1, not {bs}')
 
 def _prediction(members, weights, images, files, ids, views, precision):

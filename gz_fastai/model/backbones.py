@@ -102,7 +102,7 @@ def check_arch(
     if prefix in ('hf-hub', 'local-dir') and where or timm.is_model(arch.split('.')[0]): return
     remedy = 'give hf-hub:OWNER/NAME, local-dir:FOLDER or a name without a colon'
     if ':' in arch: raise BadInput(f'no arch {arch!r}', remedy=remedy)
-    near = difflib.get_close_matches(arch, timm.list_models(), 4, .5)
+    near = difflib.get_close_matches(arch.lower(), timm.list_models(), 4, .5)
     remedy = f'did you mean {", ".join(near)}?' if near else "timm.list_models('vgg*') lists names"
     raise BadInput(f'no arch {arch!r}', remedy=remedy)
 
@@ -278,6 +278,7 @@ def _check_loaded(body, fresh, arch, file):
 # %% ../../nbs/22_model.backbones.ipynb #87414cab
 def _body_error(arch, pretrained, weights, problem):
     "The error for a backbone that timm cannot make"
+    if 'weights_only' in problem: problem = 'it holds more than weights, and code is never loaded'
     if weights: return BadInput(f'does not fit {arch} ({problem})', file=weights)
     return _no_weights(arch, problem) if pretrained else BadInput(f'no model for {arch}: {problem}')
 

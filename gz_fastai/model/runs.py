@@ -49,7 +49,8 @@ class _Scored(Experiment):
     def metrics(self): return _scores(self.path/'metrics.json', self._lists)
     def _fractions(self, name):
         file = self.path/name
-        _table(file, self.schema.columns)
+        n,rows = self.metrics['galaxies'],len(_table(file, self.schema.columns))
+        if rows != n: raise BadInput(f'has {plural(rows, "row")}, and {plural(n, "galaxy", "galaxies")} were scored', file=file)
         return read_fractions(file)
     @property
     def predictions(self): return self._fractions(self._tables[0])

@@ -6,7 +6,7 @@
 __all__ = ['LITERATURE', 'write_report']
 
 # %% ../../nbs/51_report.pages.ipynb #10414746
-import base64, hashlib, io, re, warnings
+import base64, hashlib, io, os, re, warnings
 from functools import partial
 from pathlib import Path
 
@@ -380,6 +380,9 @@ def write_report(
     raises `BadInput` where a folder holds none of these, or where several cannot be compared."""
     given = experiments if isinstance(experiments, (list, tuple)) else [experiments]
     exps = [o if isinstance(o, Experiment) else open_experiment(o) for o in given]
+    places = [os.path.realpath(o.path) for o in exps]
+    for o,place in zip(exps, places):
+        if places.count(place) > 1: raise BadInput('is given twice', file=o.path)
     studies = [o for o in exps if isinstance(o, Study)]
     if studies and len(exps) > 1:
         raise BadInput('a study has its own page', file=studies[0].path, remedy='report it alone')

@@ -85,6 +85,7 @@ def crossval(
 ) -> CrossVal:     # None where folds are still missing
     "Train a run per fold, and predict each training galaxy by the run that did not see it; raises `BadInput` as `train`."
     _check_fold(cfg, fold)
+    if cfg.minutes: raise BadInput('folds are compared, so each has as many epochs', remedy='set epochs, not minutes')
     asked = {k: v for k,v in config_record(cfg).items() if k != 'fold'}
     out = run_folder(cfg)
     old = check_folder('crossval', out, asked, config_defaults())

@@ -41,7 +41,7 @@ def distribution(
     if isinstance(step, bool) or not 0 < step < math.inf: raise ValueError('step is a number above 0')
     whole = all(isinstance(spec[o], int) for o in ('low', 'high'))
     if whole and not isinstance(step, int): raise ValueError('step is a whole number here')
-    return (IntDistribution if whole else FloatDistribution)(**spec)
+    with warnings.catch_warnings(action='error'): return (IntDistribution if whole else FloatDistribution)(**spec)     # steps that do not fit
 
 def default_space() -> dict: # name -> list of choices, or low, high and perhaps log
     "What a study searches unless told otherwise."
@@ -58,12 +58,12 @@ def _check_spec(name, spec):
         for value in spec if isinstance(spec, list) else [spec]: found.checked(value)
         return
     known = {'low', 'high'} <= spec.keys() <= {'low', 'high', 'log', 'step'}
-    for end in ('low', 'high'): known = known and not isinstance(found.checked(spec[end]), (str, type(None)))
+    for end in ('low', 'high'): known = known and not isinstance(found.checked(spec[end]), (str, bool, type(None)))
     if not known or spec['low'] >= spec['high']:
         raise BadInput(f'{name} needs low and a larger high, and may have log or step, not {spec}')
     if spec.get('log') and spec['low'] <= 0: raise BadInput(f'{name} on a log scale begins above 0, not at {spec["low"]}')
     try: distribution(spec)
-    except (TypeError, ValueError, ArithmeticError) as e:
+    except (TypeError, ValueError, ArithmeticError, UserWarning) as e:
         raise BadInput(f'{name} cannot be searched in {spec} ({e})') from None
 
 # %% ../../nbs/45_training.tune.ipynb #c5db9a89
@@ -113,6 +113,7 @@ def first_trial(
         res['lr'] = default_lr(default_opt(pretrained) if cfg.opt == 'auto' else cfg.opt, pretrained)
     if res.get('lr') == 'auto': raise BadInput("lr 'auto' is no number that a search can begin with", remedy='set lr, or fix it in the space')
     for k,v in res.items():
+        if v is None: raise BadInput(f'{k} is not set, so the first trial has no value for it', remedy=f'set {k}')
         outside = f'the first trial is the default, and its {k} {v} lies outside {space[k]}'
         if not _inside(v, space[k]): raise BadInput(outside, remedy=f'include it, or set {k}')
     return res
@@ -296,7 +297,9 @@ def _finish(cfg, study, first, out, finalists, seeds):
 # %% ../../nbs/45_training.tune.ipynb #447e1859
 def _check_tune(cfg, archs, minutes, counts):
     "Refuse early what cannot be searched"
-    for a in archs: check_arch(a)
+    for a in archs:
+        check_arch(a)
+        if archs.count(a) > 1: raise BadInput(f'archs holds {a!r} twice')
     for name,v in counts.items():
         if not v >= 1: raise BadInput(f'{name} must be at least 1, not {v}')
     if minutes is not None and not 0 < minutes < math.inf: raise BadInput(f'minutes must be above 0, not {minutes}')
@@ -346,7 +349,7 @@ def tune(
 ) -> Study:              # None where another process finishes it
     "Search, prune, and train the best again next to the default; the same call resumes. Raises `BadInput` before that where something is wrong."
     out = Path(cfg.out or f'runs/tune-{time.strftime("%Y%m%d-%H%M%S")}')
-    archs = list(dict.fromkeys(archs))
+    archs = list(archs)
     _check_tune(cfg, archs, minutes, dict(trials=trials, trial_epochs=trial_epochs, finalists=finalists, seeds=seeds))
     searched,fixed = read_space(space)
     cfg = replace(cfg, arch=archs[0], **fixed)
@@ -356,6 +359,7 @@ def tune(
     judged = replace(cfg, epochs=trial_epochs, fold=0, folds=10)
     old = check_folder('study', out, asked, config_defaults())
     cat = None if old and old.state == 'finished' else config_catalogue(judged)
+    if cat: build_model(judged, len(cat.schema))     # the default has to exist, with its weights
     with claim('study', out, asked, config_defaults(), shared=True) as rec:
         if rec.state == 'finished':
             print(f'{out} holds this study, finished')
