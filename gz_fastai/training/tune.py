@@ -305,6 +305,12 @@ def _check_tune(cfg, archs, minutes, counts):
     if minutes is not None and not 0 < minutes < math.inf: raise BadInput(f'minutes must be above 0, not {minutes}')
     if cfg.minutes: raise BadInput('trials are compared epoch by epoch', remedy='set epochs, not minutes')
 
+def _check_default(cfg, cat):
+    "Refuse early what would make every trial fail: a network that does not exist, a cache that cannot be written"
+    build_model(cfg, len(cat.schema))
+    try: check_place(cache_home()/'stores')
+    except BadInput as e: raise BadInput(e.problem, file=e.file, remedy='set GZ_FASTAI_CACHE to another folder') from None
+
 def _check_space(study, space):
     "Raise `BadInput` where the study has trials of a space that does not go with this one"
     for t in study.get_trials(deepcopy=False):
@@ -359,7 +365,7 @@ def tune(
     judged = replace(cfg, epochs=trial_epochs, fold=0, folds=10)
     old = check_folder('study', out, asked, config_defaults())
     cat = None if old and old.state == 'finished' else config_catalogue(judged)
-    if cat: build_model(judged, len(cat.schema))     # the default has to exist, with its weights
+    if cat: _check_default(judged, cat)
     with claim('study', out, asked, config_defaults(), shared=True) as rec:
         if rec.state == 'finished':
             print(f'{out} holds this study, finished')
