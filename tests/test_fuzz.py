@@ -9,7 +9,7 @@ PATH = Path(__file__).parents[1]/'benchmarks'/'fuzz.py'
 spec = importlib.util.spec_from_file_location('fuzz', PATH)
 fuzz = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(fuzz)
-FEW = dict(labels=500, table=300, toml=400, space=200, schema=400, model=80, folder=120, report=2, image=300)
+FEW = dict(labels=400, table=200, toml=500, space=200, schema=500, model=30, folder=50, report=1, image=150)
 
 
 @pytest.fixture(scope='module')
