@@ -49,7 +49,10 @@ class _Scored(Experiment):
     def metrics(self): return _scores(self.path/'metrics.json', self._lists)
     def _fractions(self, name):
         file = self.path/name
-        n,rows = self.metrics['galaxies'],len(_table(file, self.schema.columns))
+        columns = self.schema.columns
+        table,n = _table(file, columns),self.metrics['galaxies']
+        rows = len(table)
+        if not np.isfinite(table[columns]).all(axis=None): raise BadInput('has cells without a number', file=file)
         if rows != n: raise BadInput(f'has {plural(rows, "row")}, and {plural(n, "galaxy", "galaxies")} were scored', file=file)
         return read_fractions(file)
     @property

@@ -127,7 +127,9 @@ def _training(subject):
     cfg,run = subject.config,subject.runs[0]
     names = [f'fold {i}' for i in range(subject.folds)] if subject.folds else [subject.name]
     history = plot_history({n: r.history for n,r in zip(names, subject.runs)}, cfg.loss == 'mse')
-    lr,epochs,opt = [run.resolved[o] for o in ('lr', 'epochs', 'opt')]
+    chosen = Config.from_stored(run.resolved, run.path)
+    lr,epochs,opt = chosen.lr,chosen.epochs,chosen.opt
+    if not isinstance(lr, float): raise BadInput('does not say the learning rate', file=run.path/'experiment.json')
     return dict(history=_svg(history), schedule=_svg(plot_schedule(lr, epochs)), opt=opt, epochs=epochs,
                 done=len(run.history), gradual=cfg.finetune == 'gradual',
                 galaxies=subject.info['trained_on']['galaxies'],
