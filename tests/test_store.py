@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -90,6 +91,7 @@ def test_memory_stays_flat(galaxies, tmp_path):
     assert large_after['RssFile'] > small_after['RssFile']+50                # they are in the mapped file
 
 
+@pytest.mark.skipif(tuple(map(int, version('plum-dispatch').split('.')[:2])) >= (2, 10), reason='fastai cannot export with plum-dispatch 2.10: its locks cannot be pickled')
 def test_an_exported_learner_predicts_files(galaxies, tmp_path, monkeypatch):
     "It holds no galaxies, and gives the same fractions as the run of its network"
     from fastai.learner import load_learner
