@@ -12,7 +12,6 @@ from pathlib import Path
 
 import timm
 import torch
-from torch import nn
 
 from gz_fastai.core import BadInput
 from gz_fastai.data.schema import GZ2
