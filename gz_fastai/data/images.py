@@ -82,8 +82,8 @@ def made_once(
     try:
         done.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock, notice=notice):
-            yield
-            lock.unlink(missing_ok=True)     # those who wait for it will find what was made
+            try: yield
+            finally: lock.unlink(missing_ok=True)
     except OSError as e:
         remedy = 'set GZ_FASTAI_CACHE to a folder on another disk, or one that can be written'
         if cache_home() not in done.parents: remedy = 'choose another folder'
