@@ -10,7 +10,7 @@ __all__ = ['BadInput', 'Busy', 'check_choice', 'plural', 'remove_partial', 'nami
 # %% ../nbs/00_core.ipynb #d746a6b2
 import errno, json, os, platform, re, secrets, shutil, stat, sys, tomllib, zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fastcore.basics import store_attr
@@ -82,12 +82,13 @@ def remove_partial(
     name:str=None, # of the file or folder that was being written; default: any
 ):
     "Remove what killed processes of this machine left half-written."
-    start = '.' if name is None else _temporary(Path(name)).name.rpartition(f'.{_this_machine()}-')[0]
-    left = re.compile(re.escape(start) + r'.*\.' + _this_machine() + r'-(\d+)-[0-9a-f]+\.partial')
+    start = '' if name is None else _temporary(Path(name)).name[1:].rpartition(f'.{_this_machine()}-')[0]
+    left = re.compile(r'\.+' + re.escape(start) + r'.*\.' + _this_machine() + r'-(\d{1,9})-[0-9a-f]+\.partial')
     for o in os.scandir(folder):
         found = left.fullmatch(o.name)
         if not found or _runs(int(found[1])): continue
-        shutil.rmtree(o.path, ignore_errors=True) if o.is_dir(follow_symlinks=False) else os.unlink(o.path)
+        with suppress(OSError):     # another process may clean up as well
+            shutil.rmtree(o.path) if o.is_dir(follow_symlinks=False) else os.unlink(o.path)
 
 # %% ../nbs/00_core.ipynb #c58a2195
 @contextmanager
@@ -119,7 +120,7 @@ def atomic_folder(
     path, # the folder to make
 ):
     "A temporary folder that becomes `path` when the block ends without an error, unless another process was quicker."
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_partial(path.parent, path.name)
     tmp = _temporary(path)
@@ -127,8 +128,8 @@ def atomic_folder(
     try:
         yield tmp
         try: tmp.rename(path)
-        except OSError:
-            if not path.exists(): raise
+        except OSError as e:
+            if e.errno not in (errno.ENOTEMPTY, errno.EEXIST): raise
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../nbs/00_core.ipynb #e4e2d86b
@@ -138,9 +139,10 @@ def check_place(
     "Raise `BadInput` where nothing can be made, before there is anything to write."
     path = Path(path).absolute()
     if path.is_symlink() and not path.exists(): raise BadInput('is a broken link', file=path)
-    parent = next(o for o in path.parents if os.path.lexists(o))
+    parent = next(o for o in (path.parent if path.is_file() else path, *path.parents) if os.path.lexists(o))
     if not parent.is_dir(): raise BadInput('is no folder', file=parent)
-    if not os.access(parent, os.W_OK): raise BadInput('cannot be written to', file=parent, remedy='choose another folder')
+    remedy = 'choose another folder'
+    if not os.access(parent, os.W_OK): raise BadInput('cannot be written to', file=parent, remedy=remedy)
 
 # %% ../nbs/00_core.ipynb #8e72c2a8
 def read_text(

@@ -21,7 +21,7 @@ from .core import *
 _FORMAT = 2 # of `experiment.json`; version 0.1.0 wrote format 1, other files for each kind
 _FILE,_LOCK,_LOG = 'experiment.json','.lock','error.log'
 # what only an unfinished experiment needs
-_WORKING = [_LOCK, _LOG, '.first', '.next', '.retrain', '.summary', 'checkpoint.safetensors', 'trials']
+_WORKING = [_LOCK, _LOG, '.first', '.next', '.retrain', '.summary', 'checkpoint.safetensors']
 renamed_settings = dict(flip='p_flip') # settings of 0.1.0 that have another name now
 
 def package_versions() -> dict:
@@ -73,20 +73,21 @@ def pin(self:Record,
     if not values.keys() <= old.keys(): self.resolve(pinned=old | values)
 
 def tidy(
-    path, # folder of a finished experiment
+    path,     # folder of a finished experiment
+    kind:str, # of the experiment
 ):
     "Remove what only an unfinished experiment needs; nobody works there again."
     remove_partial(path)
-    for o in (Path(path)/name for name in _WORKING):
-        with suppress(PermissionError):     # of Windows, where it is open
-            shutil.rmtree(o) if o.is_dir() else o.unlink(missing_ok=True)
+    for o in (Path(path)/name for name in [*_WORKING, *['trials']*(kind == 'study')]):
+        with suppress(OSError):     # on Windows it is open
+            shutil.rmtree(o) if o.is_dir() and not o.is_symlink() else o.unlink(missing_ok=True)
 
 @patch
 def finish(self:Record):
     "Record that the experiment is finished."
     self.state,self.reason = 'finished',None
     self.write()
-    tidy(self.path)
+    tidy(self.path, self.kind)
 
 # %% ../nbs/01_experiment.ipynb #b03909d9
 def discard(
@@ -111,7 +112,8 @@ def _read_0_1_0(path):
     elif (path/'asked.json').exists():
         asked = read_json(path/'asked.json')
         done = (path/'best.toml').exists()
-        rec = Record(path, 'study' if 'trial_epochs' in asked else 'prediction', asked, versions={})
+        study = isinstance(asked, dict) and 'trial_epochs' in asked
+        rec = Record(path, 'study' if study else 'prediction', asked, versions={})
     else: return None
     _check_types(rec)
     rec.requested = {renamed_settings.get(k, k): v for k,v in rec.requested.items()}
@@ -159,8 +161,8 @@ def check_folder(
     path,requested,defaults = Path(path),json.loads(json.dumps(requested)),json.loads(json.dumps(defaults or {}))
     def refuse(problem): raise BadInput(problem, file=path, remedy='choose another folder')
     if path.exists() and not path.is_dir(): refuse('is a file')
-    check_place(path)
     rec = read_record(path)
+    if rec is None or rec.state != 'finished': check_place(path)
     if rec is None:
         others = path.exists() and any(not o.name.startswith('.') for o in path.iterdir())
         if others: refuse(f'is not empty and holds no {kind}')
@@ -215,7 +217,7 @@ def claim(
     with ExitStack() as lock:
         lock.enter_context(locked(path/_LOCK, wait=shared))
         rec = _begin(kind, path, requested, defaults)
-        if rec.state == 'finished': tidy(path)
+        if rec.state == 'finished': tidy(path, kind)
         if shared: lock.close()
         try: yield rec
         except Exception as e:

@@ -78,7 +78,8 @@ def made_once(
     notice:str=None, # printed while another process makes it
 ):
     "Hold the lock of something that is made once; raises `BadInput` where its place cannot be written."
-    lock = done.with_name(f'{done.name}.lock')
+    own = cache_home() in done.parents     # elsewhere, a lock must not take a user's name
+    lock = done.with_name(f'{done.name}.lock' if own else f'.{done.name}.gz_fastai.lock')
     try:
         done.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock, notice=notice):
@@ -86,7 +87,7 @@ def made_once(
             finally: lock.unlink(missing_ok=True)
     except OSError as e:
         remedy = 'set GZ_FASTAI_CACHE to a folder on another disk, or one that can be written'
-        if cache_home() not in done.parents: remedy = 'choose another folder'
+        if not own: remedy = 'choose another folder'
         raise BadInput(f'cannot be written ({e.strerror or e})', file=done.parent, remedy=remedy) from None
 
 # %% ../../nbs/11_data.images.ipynb #feaa57e4

@@ -6,7 +6,7 @@
 __all__ = ['MARGIN', 'DENSITY', 'stored_geometry', 'stored_pixels', 'read_stored', 'Store', 'cached_stores', 'clear_cache']
 
 # %% ../../nbs/17_data.store.ipynb #47da525b
-import csv, hashlib, io, math, os, re, shutil, sys, zlib
+import csv, errno, hashlib, io, math, os, re, shutil, sys, zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -162,6 +162,10 @@ def _load_if_complete(folder, files, crop, size):
                  and store.index.columns.tolist() == Store.columns and store.index.row.tolist() == list(range(n))
                  and (store.index.dtypes[:4] == int).all()
                  and _as_written(folder, (folder/'pixels.npy').stat().st_mtime_ns))
+    except MemoryError: raise
+    except OSError as e:
+        if e.errno in (errno.EMFILE, errno.ENFILE, errno.EIO): raise     # nothing is wrong with the store
+        return None
     except Exception: return None     # damage has many names
     return None if not whole or any(_readable(files[r]) for r in store.bad.row) else store
 
@@ -251,7 +255,8 @@ _KEPT = dict(store='stores/*', sample='sample-v*', zip='unpacked/*') # kind -> w
 def _kept(lock=False):
     "(kind, path) of what is kept in the cache, or of the locks there"
     found = [(kind, o) for kind,where in _KEPT.items() for o in sorted(cache_home().glob(where))]
-    return [(kind, o) for kind,o in found if (o.suffix == '.lock') is lock]
+    def ours(o): return not o.name.startswith('.') and (o.suffix == '.lock' if lock else o.is_dir())
+    return [(kind, o) for kind,o in found if ours(o)]
 
 def _bytes(folder): return sum(o.lstat().st_size for o in folder.rglob('*') if o.is_file())
 

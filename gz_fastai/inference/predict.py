@@ -133,7 +133,8 @@ def image_ids(
 ) -> tuple:    # (IDs, files)
     "The galaxies to predict and their files; raises `BadInput` where an image is missing or ambiguous."
     found = find_images(images)
-    if not found: raise BadInput(f'holds no images{passed_over(images)}', file=images)
+    other = passed_over(images) if not found else ''
+    if not found: raise BadInput('contains no images' + f'; ignored: {other}'*bool(other), file=images)
     for name,files in found.items():
         several = f'has several images: {", ".join(o.name for o in files)}'
         if len(files) > 1: raise BadInput(several, file=images, id=name, remedy='keep one of them')
@@ -287,8 +288,11 @@ def predict_images(
     asked = _prediction(members, weights, images, files, names, views, precision)
     known = [i for i,o in zip(names, seen.all(0)) if o]
     stores,bad = _stores(preds, files, strict)
-    with claim('prediction', folder, asked):
+    with claim('prediction', folder, asked) as rec:
+        taken = out.exists() and 'written' not in rec.resolved     # by another process, since this one began
+        if taken: raise BadInput('already exists', file=out, remedy='choose another file')
         frac = _predict_members(preds, galaxy_weights(weights, seen), stores, bad, folder, bs)
+        rec.resolve(written=True)
         if known:
             lines = '\n'.join([schema.id_column, *known, ''])
             with atomic_write(f'{out}.trained_on') as tmp: tmp.write_text(lines, encoding='utf-8')

@@ -129,7 +129,7 @@ def _training(subject):
     history = plot_history({n: r.history for n,r in zip(names, subject.runs)}, cfg.loss == 'mse')
     chosen = Config.from_stored(run.resolved, run.path)
     lr,epochs,opt = chosen.lr,chosen.epochs,chosen.opt
-    if not isinstance(lr, float): raise BadInput('does not say the learning rate', file=run.path/'experiment.json')
+    if not isinstance(lr, float): raise BadInput('its record does not say the learning rate', file=run.path)
     return dict(history=_svg(history), schedule=_svg(plot_schedule(lr, epochs)), opt=opt, epochs=epochs,
                 done=len(run.history), gradual=cfg.finetune == 'gradual',
                 galaxies=subject.info['trained_on']['galaxies'],

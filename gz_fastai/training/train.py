@@ -265,7 +265,8 @@ def _checked_recipe(cfg, n_out, device):
 # %% ../../nbs/43_training.train.ipynb #b8fe878b
 def _begin(rec, cfg, make_learner, start):
     "`cfg` as this run began, or begins now"
-    if 'lr' in rec.resolved: return replace(cfg, lr=rec.resolved['lr'], epochs=rec.resolved['epochs'])
+    begun = {k: rec.resolved[k] for k in ('lr', 'epochs') if k in rec.resolved}
+    if len(begun) == 2: return replace(cfg, **begun)
     cfg,notes = _probe(cfg, make_learner, start)
     if notes: print(*[f'  {o}' for o in notes], sep='\n', flush=True)
     return cfg
@@ -336,7 +337,7 @@ def _config_of(learn, cat, out, arch):
     widths = [m.out_features for m in head.modules() if isinstance(m, nn.Linear)]
     half = next((c.amp_mode.value for c in learn.cbs if isinstance(c, HalfPrecision)), 'fp32')
     loss = dict(activation=_name_of(ACTIVATIONS, learn.loss_func.act), loss=_name_of(LOSSES, learn.loss_func))
-    drop = next(m.p for m in head.modules() if isinstance(m, nn.Dropout))
+    drop = next((m.p for m in head.modules() if isinstance(m, nn.Dropout)), 0.)
     epochs = max(1, len(learn.recorder.values))
     fit = dict(opt=_name_of(OPTIMIZERS, learn.opt_func), lr=float(learn.lr), epochs=epochs, precision=half)
     view = dict(size=learn.dls.size, crop=learn.dls.crop, bs=learn.dls.bs)
@@ -357,6 +358,8 @@ def run_from_learner(
     cat = cat.exclude([i for i in range(len(cat)) if i not in rows])
     cfg = _config_of(learn, cat, out, arch)
     with claim('run', Path(out), config_record(cfg), config_defaults()) as rec:
+        done = 'already contains a finished run'
+        if rec.state == 'finished': raise BadInput(done, file=out, remedy='choose another folder')
         rec.resolve(**_chosen(cfg), device=str(learn.dls.device))
         names = list(learn.recorder.metric_names)[1:-1]
         history = pd.DataFrame(map(list, learn.recorder.values), columns=names).rename_axis('epoch')

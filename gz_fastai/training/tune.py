@@ -41,7 +41,8 @@ def distribution(
     if isinstance(step, bool) or not 0 < step < math.inf: raise ValueError('step is a number above 0')
     whole = all(isinstance(spec[o], int) for o in ('low', 'high'))
     if whole and not isinstance(step, int): raise ValueError('step is a whole number here')
-    with warnings.catch_warnings(action='error'): return (IntDistribution if whole else FloatDistribution)(**spec)     # steps that do not fit
+    kind = IntDistribution if whole else FloatDistribution
+    with warnings.catch_warnings(action='error'): return kind(**spec)     # steps that do not fit
 
 def default_space() -> dict: # name -> list of choices, or low, high and perhaps log
     "What a study searches unless told otherwise."
@@ -190,7 +191,7 @@ def _objective(cfg, space, archs, out):
         shutil.rmtree(folder, ignore_errors=True)
         try: return score(trial, folder)
         except optuna.TrialPruned: raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OSError):     # a full disk says nothing about the settings
             trial.set_user_attr('reason', _INTERRUPTED)
             trial.study.enqueue_trial(trial.params)
             raise
@@ -229,6 +230,11 @@ def _fail_dead(study, running):
         if 'begun' not in t.user_attrs and t.datetime_start < old: study.tell(t.number, state=TrialState.FAIL)
     fail_stale_trials(study)
 
+# %% ../../nbs/45_training.tune.ipynb #d21767b4
+def _log(out):
+    "What the trials print goes here"
+    return open(out/'trials.log', 'a', encoding='utf-8', errors='backslashreplace')
+
 def _search(study, objective, remaining, out):
     "Run trials until nothing remains, by this process and by those that share the study"
     def report(study, trial):
@@ -236,16 +242,23 @@ def _search(study, objective, remaining, out):
         for kind in ('cuda', 'mps'):
             if getattr(torch, kind).is_available(): getattr(torch, kind).empty_cache()
     turn = FileLock(out/'.next')          # from counting the trials until the next one is among them
+    broken,waiting,tries = [],False,0
     def quiet(trial):
         turn.release()
-        with open(out/'trials.log', 'a') as f, contextlib.redirect_stdout(f): return objective(trial)
-    waiting = False
-    while remaining(ended_trials(study)):
+        try:
+            with _log(out) as f, contextlib.redirect_stdout(f): return objective(trial)
+        except OSError as e:
+            broken.append(e)
+            raise
+    while remaining(ended := ended_trials(study)):
         with warnings.catch_warnings(), turn:
             warnings.simplefilter('ignore', ExperimentalWarning)
             running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
             if remaining(ended_trials(study)+running):
                 study.optimize(quiet, n_trials=1, catch=Exception, callbacks=[report], gc_after_trial=True)
+                if broken: raise broken[0]
+                tries = tries+1 if len(ended_trials(study)) == len(ended) else 0
+                if tries > 3: raise RuntimeError(f'{out}: the trials end without a result')
                 continue
             others = f'{plural(len(running), "trial")} of other processes, at most {3*_HEARTBEAT} s if they died'
             if not waiting: print(f'waiting for {others}', flush=True)
@@ -260,7 +273,7 @@ def _retrain(cfgs, seeds, out):
     for seed in range(seeds):
         for name,cfg in cfgs.items():
             folder = out/'retrained'/f'{name}-seed{seed}'
-            with open(out/'trials.log', 'a') as f, contextlib.redirect_stdout(f):
+            with _log(out) as f, contextlib.redirect_stdout(f):
                 train(replace(cfg, seed=seed, out=str(folder)))     # nothing to do where it is finished
             m = Run(folder).metrics
             rows.append(dict(config=name, seed=seed, rmse=m['rmse'], seconds=m['seconds']))
@@ -278,7 +291,7 @@ def _finalists(cfg, study, first, n):
 def _finish(cfg, study, first, out, finalists, seeds):
     "Train the best trials and the default again, and write the tables and the winner"
     table = trials_table(study)
-    with atomic_write(out/'trials.csv') as tmp: table.to_csv(tmp, index=False)
+    with atomic_write(out/'trials.csv') as tmp: table.to_csv(tmp, index=False, errors='backslashreplace')
     counts = table.state.value_counts()
     if not counts.get('complete'):
         reason = next(iter(table.reason.dropna()), 'all were pruned')
@@ -292,7 +305,7 @@ def _finish(cfg, study, first, out, finalists, seeds):
     best = mean.idxmin()
     scores = f'mean RMSE {mean[best]:.4f} over {plural(seeds, "seed")}, the default {mean["default"]:.4f}'
     text = f'# {best} of a study of {plural(len(table), "trial")}: {scores}\n' + cfgs[best].to_toml(('out', 'seed'))
-    with atomic_write(out/'best.toml') as tmp: tmp.write_text(text, encoding='utf-8')
+    with atomic_write(out/'best.toml') as tmp: tmp.write_text(text, encoding='utf-8', errors='backslashreplace')
 
 # %% ../../nbs/45_training.tune.ipynb #447e1859
 def _check_tune(cfg, archs, minutes, counts):
@@ -309,7 +322,8 @@ def _check_default(cfg, cat):
     "Refuse early what would make every trial fail: a network that does not exist, a cache that cannot be written"
     build_model(cfg, len(cat.schema))
     try: check_place(cache_home()/'stores')
-    except BadInput as e: raise BadInput(e.problem, file=e.file, remedy='set GZ_FASTAI_CACHE to another folder') from None
+    except BadInput as e:
+        raise BadInput(e.problem, file=e.file, remedy='set GZ_FASTAI_CACHE to another folder') from None
 
 def _check_space(study, space):
     "Raise `BadInput` where the study has trials of a space that does not go with this one"
@@ -320,6 +334,7 @@ def _check_space(study, space):
                 other = f'the study {study.study_name!r} was searched in another space: {name} in {t.distributions[name]}'
                 raise BadInput(other, remedy='give it another name with study, or another database with storage') from None
 
+# %% ../../nbs/45_training.tune.ipynb #92ceeb4d
 def _open(cfg, study, storage, trial_epochs, first, space, out):
     "The study with its first trial; one process makes both, the others wait"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
