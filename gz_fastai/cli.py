@@ -178,8 +178,8 @@ def _files(folder): return ', '.join(sorted(o.name for o in folder.iterdir()))
 
 def _with_report(parser, exp):
     "Write the report of an experiment, unless it is there; the names of all its files"
-    again = f'; {exp.path} is finished, gz_fastai_report {exp.path} writes the report'
-    with _one_line(parser, 'the report', again):
+    again = f'; {exp.path} is finished; to write the report, run gz_fastai_report {exp.path}'
+    with _one_line(parser, f'the report of the finished {exp.kind} {exp.path}', again):
         from gz_fastai.report.pages import write_report
         if not (exp.path/'report.html').exists(): write_report(exp)
     return f'{exp.path}: {_files(exp.path)}'
@@ -404,13 +404,13 @@ def _make_data(folder, **given):
 def _cache(clear=False):
     "List the cache, or clear it"
     from gz_fastai.data.store import cached_stores, clear_cache
-    if clear: return print(f'{cache_home()}: {clear_cache()/2**20:,.0f} MB removed')
+    from gz_fastai.data.images import in_bytes
+    if clear: return print(f'{cache_home()}: {in_bytes(clear_cache())} removed')
     table = cached_stores()
-    megabytes = (table.bytes/2**20).round(1)
-    shown = table.assign(MB=megabytes, finished=table.finished.map({True: 'yes', False: 'no'}))
-    columns = ['name', 'MB', 'images', 'crop', 'size', 'finished', 'used']
+    shown = table.assign(bytes=table.bytes.map(in_bytes), finished=table.finished.map({True: 'yes', False: 'no'}))
+    columns = ['name', 'bytes', 'images', 'crop', 'size', 'finished', 'used']
     if len(table): print(shown[columns].to_string(index=False, na_rep=''))
-    print(f'{cache_home()}: {megabytes.sum():,.0f} MB; gz_fastai_data cache --clear removes it, GZ_FASTAI_CACHE names another folder')
+    print(f'{cache_home()}: {in_bytes(table.bytes.sum())}; gz_fastai_data cache --clear removes it, GZ_FASTAI_CACHE names another folder')
 
 def data_command(
     argv=None, # arguments; default: those of the process

@@ -72,10 +72,8 @@ def write_model(
     if bad: raise FloatingPointError(f'{folder}: {bad[0]} holds values that are not finite')
     data = safetensors.torch.save(tensors)
     sha256 = hashlib.sha256(data).hexdigest()
-    try:
-        with atomic_write(folder/'model.safetensors') as tmp: tmp.write_bytes(data)
-        write_json(folder/'model.json', dict(format=_FORMAT, sha256=sha256) | info)
-    except OSError as e: raise OSError(e.errno, e.strerror, str(folder)) from None
+    with atomic_write(folder/'model.safetensors') as tmp: tmp.write_bytes(data)
+    write_json(folder/'model.json', dict(format=_FORMAT, sha256=sha256) | info)
     back = read_tensors(folder/'model.safetensors', sha256)
     differ = [n for n,o in tensors.items() if not torch.equal(back[n], o)]
     if differ: raise OSError(f'{folder}: {differ[0]} was not written as it is')

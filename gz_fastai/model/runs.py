@@ -20,9 +20,9 @@ from ..data.labels import *
 from .bundle import *
 
 # %% ../../nbs/27_model.runs.ipynb #efef3024
-def _table(file, needs):
+def _table(file, needs, read=pd.read_csv):
     "The table of a CSV file; raises `BadInput` where it cannot be read, has no row, or no number in a column that it `needs`"
-    try: table = pd.read_csv(file)
+    try: table = read(file)
     except OSError as e: raise BadInput(e.strerror or str(e), file=file) from None
     # pandas' own errors are ValueErrors
     except ValueError as e: raise BadInput(f'not a CSV file ({str(e).splitlines()[0]})', file=file) from None
@@ -50,11 +50,11 @@ class _Scored(Experiment):
     def _fractions(self, name):
         file = self.path/name
         columns = self.schema.columns
-        table,n = _table(file, columns),self.metrics['galaxies']
+        table,n = _table(file, columns, read_fractions),self.metrics['galaxies']
         rows = len(table)
         if not np.isfinite(table[columns]).all(axis=None): raise BadInput('has cells without a number', file=file)
         if rows != n: raise BadInput(f'has {plural(rows, "row")}, and {plural(n, "galaxy", "galaxies")} were scored', file=file)
-        return read_fractions(file)
+        return table
     @property
     def predictions(self): return self._fractions(self._tables[0])
     @property
@@ -91,7 +91,7 @@ def trained_on(self:Run,
     table,n = read_table(file),said['galaxies']
     known = table.iloc[:, 0].to_numpy(dtype=str)
     whole = table.columns.tolist() == [self.schema.id_column] and len(set(known)) == len(known) == n
-    whole = whole and said.get('ids', ids_digest(known)) == ids_digest(known)      # older runs have no digest
+    whole = whole and said.get('ids') in (None, ids_digest(known))      # older runs have no digest
     what = plural(n, 'galaxy', 'galaxies')
     if not whole: raise BadInput(f'does not hold the IDs of the {what} that the run was trained on', file=file)
     return np.isin(np.asarray(ids, dtype=str), known)
@@ -141,8 +141,6 @@ class Study(Experiment, kind='study'):
     @property
     def best(self):
         file = self.path/'best.toml'
-        try: text = file.read_text(encoding='utf-8')
-        except OSError as e: raise BadInput(e.strerror or str(e), file=file) from None
-        except ValueError as e: raise BadInput(f'not a TOML file ({e})', file=file) from None
+        text = read_text(file)
         if not text.strip(): raise BadInput('is empty', file=file)
         return text
