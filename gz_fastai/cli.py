@@ -77,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)
         if '' in args: self.error('an argument is empty')
-        if any('\0' in o for o in args): self.error('an argument holds a zero byte')
+        if any('\0' in o for o in args): self.error('an argument contains a null byte')
         return super().parse_known_args([_RENAMED.get(o, o) for o in args], namespace)
 
     def flags(self,
@@ -171,7 +171,7 @@ def _one_line(parser, work, resumes=''):
         parser.exit(1, f'{parser.prog}: {work} failed: {_flat(_explained(e))}{_traceback_file(e)}\n')
 
 # %% ../nbs/60_cli.ipynb #a07ec73f
-_RESUMES = '; repeat the command with that folder as --out to resume'
+_RESUMES = '; run the same command with --out FOLDER to resume'
 _CONFIG = 'TOML file with any settings; flags override it'
 
 def _files(folder): return ', '.join(sorted(o.name for o in folder.iterdir()))

@@ -140,7 +140,7 @@ def check_place(
     path = Path(path).absolute()
     if path.is_symlink() and not path.exists(): raise BadInput('is a broken link', file=path)
     parent = next(o for o in (path.parent if path.is_file() else path, *path.parents) if os.path.lexists(o))
-    if not parent.is_dir(): raise BadInput('is no folder', file=parent)
+    if not parent.is_dir(): raise BadInput('is not a folder', file=parent)
     remedy = 'choose another folder'
     if not os.access(parent, os.W_OK): raise BadInput('cannot be written to', file=parent, remedy=remedy)
 
@@ -152,12 +152,12 @@ def read_text(
     "The content of a text file in UTF-8; raises `BadInput` where it cannot be read."
     try:
         info = os.stat(path)
-        if not stat.S_ISREG(info.st_mode): raise BadInput('is no regular file', file=path)
+        if not stat.S_ISREG(info.st_mode): raise BadInput('is not a regular file', file=path)
         if info.st_size > limit: raise BadInput(f'has {info.st_size:,} bytes, more than {limit:,}', file=path)
         return Path(path).read_text(encoding='utf-8-sig')
     except OSError as e: raise BadInput(e.strerror or str(e), file=path) from None
     except UnicodeDecodeError as e:
-        raise BadInput(f'not a text in UTF-8 ({e})', file=path, remedy='save it as one') from None
+        raise BadInput(f'not UTF-8 text ({e})', file=path, remedy='save it as UTF-8') from None
     except ValueError as e: raise BadInput(str(e), file=path) from None     # a name with a zero byte
 
 # %% ../nbs/00_core.ipynb #ab7aabdc
@@ -199,7 +199,7 @@ def locked(
     except Timeout:
         if not path.exists(): raise OSError(errno.EACCES, 'no lock can be made here', str(path)) from None
         hint = 'wait for it, or choose another folder'
-        if not wait: raise Busy('another process is working in it', file=path.parent, remedy=hint) from None
+        if not wait: raise Busy('another process is using this folder', file=path.parent, remedy=hint) from None
         if notice: print(notice, file=sys.stderr, flush=True)
         lock.acquire()
     try: yield

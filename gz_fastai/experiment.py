@@ -68,8 +68,8 @@ def pin(self:Record,
     old = self.resolved.get('pinned', {})
     other = [k for k,v in values.items() if old.get(k, v) != v]
     if other:
-        were = f'the {" and the ".join(other)} are not those that this {self.kind} began with'
-        raise BadInput(were, file=self.path, remedy='put them back, or choose another folder')
+        were = f'the {" and the ".join(other)} have changed since this {self.kind} started'
+        raise BadInput(were, file=self.path, remedy='restore them, or choose another folder')
     if not values.keys() <= old.keys(): self.resolve(pinned=old | values)
 
 def tidy(

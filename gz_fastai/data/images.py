@@ -133,7 +133,7 @@ def _listing(source):
     if source.is_dir():
         try: return _folder_files(source)
         except OSError as e: raise BadInput(e.strerror or str(e), file=source) from None
-    if not source.is_file(): raise BadInput('is no folder, zip or image', file=source)
+    if not source.is_file(): raise BadInput('is not a folder, zip or image', file=source)
     if image_name(source): return [source],[]
     files,others = _zip_files(source)
     inner = [f for f in files if f.name.lower().endswith('.zip')]
@@ -226,7 +226,7 @@ def _fits_image(data):
     if len(data) > MAX_BYTES: raise BadInput(f'has more than {in_bytes(MAX_BYTES)}')
     # astropy looks for each of a billion axes or columns; the standard has at most 999
     many = max(map(int, re.findall(rb'(?:NAXIS|TFIELDS) *= *(\d{1,20})', data)), default=0)
-    if many > 999: raise BadInput(f'its header announces {many:,} axes or columns')
+    if many > 999: raise BadInput(f'its header declares {many:,} axes or columns')
     with fits.open(io.BytesIO(data)) as hdus:
         for h in hdus:
             sides = [h.header[f'NAXIS{i+1}'] for i in range(h.header['NAXIS'])] if h.is_image else []
@@ -300,4 +300,4 @@ def crop_note(
     large = f'the crop of {crop:,} px is too large for {size}: {frame} of a view is a black frame'
     if frame != '0%': return f'{large}; set crop to {side} or less'
     small = f'the crop of {crop:,} px is small for {size}: a view shows {share} of their side'
-    return f'{small}; set crop to what a galaxy fills' if crop < _LEAST_SEEN*side else ''
+    return f'{small}; set crop to the size of a typical galaxy' if crop < _LEAST_SEEN*side else ''

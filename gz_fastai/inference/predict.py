@@ -192,7 +192,7 @@ def _check_written(file, out, ids, schema, tree):
     same_ids = same_columns and table[schema.id_column].astype(str).tolist() == ids
     if not same_ids or len(set(ids)) < len(ids): raise RuntimeError(f'{out}: does not hold the galaxies that were asked for')
     frac = table[schema.columns].apply(pd.to_numeric, errors='coerce').to_numpy()
-    if not ((frac >= 0) & (frac <= 1)).all(): raise RuntimeError(f'{out}: holds values that are no fractions')
+    if not ((frac >= 0) & (frac <= 1)).all(): raise RuntimeError(f'{out}: contains values outside 0 to 1')
     wrong = schema.audit(table, tol=1e-4) if tree else []
     if len(wrong): raise RuntimeError(f'{out}: {len(wrong)} fractions do not add up')
 
@@ -222,7 +222,7 @@ def _predict_run(predictor, store, part, bs):
         bar.update(start)
         for a in range(start, n, bs):
             frac = predictor(store.pixels[a:a+bs]).numpy().astype('float32')
-            if not np.isfinite(frac).all(): raise RuntimeError(f'{predictor.path}: predicts values that are no numbers; try precision fp32')
+            if not np.isfinite(frac).all(): raise RuntimeError(f'{predictor.path}: predicts NaN or infinity; try precision fp32')
             f.write(frac.tobytes()), f.flush()
             bar.update(len(frac))
     return np.fromfile(part, 'float32').reshape(n, -1)

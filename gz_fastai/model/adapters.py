@@ -80,7 +80,7 @@ def check_same(
 ):
     "Raise `RuntimeError` where outputs differ by more than a thousandth of their largest value: rounding stays far below that."
     diff,scale = float((a-b).abs().max()),float(a.abs().max())
-    problem = f'{what} computes something else: outputs of up to {scale:.3g} differ by {diff:.3g}'
+    problem = f'{what} gives different outputs: outputs of up to {scale:.3g} differ by {diff:.3g}'
     if not diff <= 1e-3*max(scale, 1e-3): raise RuntimeError(problem)     # of NaN as well
 
 def merge_lora(

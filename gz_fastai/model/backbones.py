@@ -142,7 +142,8 @@ def _run_args(folder, arch):
     theirs = info.get('arch') if isinstance(info, dict) else None
     if not isinstance(theirs, str): raise BadInput('does not describe a model', file=file)
     same = theirs.split('.')[0] == arch.split('.')[0]
-    if not same: raise BadInput(f'is of {theirs}, and arch is {arch}', file=file, remedy=f'set arch to {theirs}')
+    remedy = f'set arch to {theirs}'
+    if not same: raise BadInput(f'was trained with arch {theirs}, not {arch}', file=file, remedy=remedy)
     return info.get('args', {})
 
 # %% ../../nbs/22_model.backbones.ipynb #17d86c89

@@ -76,7 +76,7 @@ def write_model(
     write_json(folder/'model.json', dict(format=_FORMAT, sha256=sha256) | info)
     back = read_tensors(folder/'model.safetensors', sha256)
     differ = [n for n,o in tensors.items() if not torch.equal(back[n], o)]
-    if differ: raise OSError(f'{folder}: {differ[0]} was not written as it is')
+    if differ: raise OSError(f'{folder}: {differ[0]} does not match what was written')
 
 # %% ../../nbs/26_model.bundle.ipynb #80774de4
 def read_info(
@@ -115,6 +115,6 @@ def check_written(
     model,  # that was written there
     x,      # (n, 3, size, size) normalized batch, on the device of the model
 ):
-    "Raise `RuntimeError` where the network in a folder computes something else than `model`, beyond rounding."
+    "Raise `RuntimeError` where the network in a folder gives different outputs than `model`, beyond rounding."
     again,_,_ = read_model(folder)
     check_same(outputs(model, x), outputs(again.to(x.device), x), f'{folder}: the network')

@@ -32,7 +32,7 @@ def checked_device(
     try:
         x = torch.ones(1, device=default_device() if name == 'auto' else name)
         if float(x+x) == 2: return x.device
-        reason = 'it does not add'
+        reason = 'it cannot compute'
     # each device fails in its own way
     except Exception as e: reason = (str(e).splitlines() or [type(e).__name__])[0]
     raise BadInput(f'device {name!r} is not available ({reason})')
@@ -94,7 +94,7 @@ class CheckTrained(Callback):
         self.steps += 1
         if self.steps > 1: return
         idle = [n for n,p in self.model.named_parameters() if p.requires_grad and p.grad is None]
-        if idle: print(f'{plural(len(idle), "trained parameter")} without a gradient, {idle[0]} among them', flush=True)
+        if idle: print(f'no gradient for {plural(len(idle), "trainable parameter")}, such as {idle[0]}', flush=True)
     def after_train(self): self.epochs += 1
     def after_fit(self):
         end = _digests(self.model)

@@ -69,7 +69,7 @@ def checked(self:Setting,
     if type(value) is not self.type:
         others = ''.join(f', or {o!r}' for o in self.choices if self.range)
         raise BadInput(f'{self.name} must be of type {self.type.__name__}{others}, not {_shown(value)}')
-    if self.type is str and '\0' in value: raise BadInput(f'{self.name} holds a zero byte')
+    if self.type is str and '\0' in value: raise BadInput(f'{self.name} contains a null byte')
     if self.range:
         low,high = self.range.low,self.range.high
         if not low <= value <= high: raise BadInput(f'{self.name} must be between {low:g} and {high:g}, not {_shown(value)}')

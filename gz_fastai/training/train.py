@@ -292,7 +292,7 @@ def _work(rec, cfg, cat, store, device, start, cbs):
     part = f'{trained:,} of {every:,} parameters are trained' if trained < every else f'{every:,} parameters'
     print(f'{part}, {plural(cfg.epochs, "epoch")}', flush=True)
     batches = len(learn.dls.train)
-    few = f'an epoch has {plural(batches, "batch", "batches")}, which make one step'
+    few = f'an epoch has {plural(batches, "batch", "batches")}, so it takes one step'
     if cfg.accumulate > batches: print(f'accumulate {cfg.accumulate}: {few}', flush=True)
     checkpoint = Checkpoint(out)
     config = dict(requested=rec.requested, resolved=rec.resolved, versions=rec.versions)

@@ -112,7 +112,8 @@ def first_trial(
     if 'lr' in res and res['lr'] is None:
         pretrained = bool(cfg.pretrained or cfg.weights)
         res['lr'] = default_lr(default_opt(pretrained) if cfg.opt == 'auto' else cfg.opt, pretrained)
-    if res.get('lr') == 'auto': raise BadInput("lr 'auto' is no number that a search can begin with", remedy='set lr, or fix it in the space')
+    remedy = 'set lr, or fix it in the space'
+    if res.get('lr') == 'auto': raise BadInput("a search cannot start from lr 'auto'", remedy=remedy)
     for k,v in res.items():
         if v is None: raise BadInput(f'{k} is not set, so the first trial has no value for it', remedy=f'set {k}')
         outside = f'the first trial is the default, and its {k} {v} lies outside {space[k]}'
@@ -331,8 +332,8 @@ def _check_space(study, space):
         for name in t.distributions.keys() & space.keys():
             try: check_distribution_compatibility(t.distributions[name], distribution(space[name]))
             except ValueError:
-                other = f'the study {study.study_name!r} was searched in another space: {name} in {t.distributions[name]}'
-                raise BadInput(other, remedy='give it another name with study, or another database with storage') from None
+                other = f'the study {study.study_name!r} has another search space: {name} in {t.distributions[name]}'
+                raise BadInput(other, remedy='choose another study or storage') from None
 
 # %% ../../nbs/45_training.tune.ipynb #92ceeb4d
 def _open(cfg, study, storage, trial_epochs, first, space, out):
@@ -349,7 +350,7 @@ def _finish_once(rec, *args):
     out = rec.path
     with contextlib.ExitStack() as stack:
         try: stack.enter_context(locked(out/'.retrain', wait=False))
-        except BadInput: return print(f'{out}: another process is training the best again')
+        except BadInput: return print(f'{out}: another process is retraining the best trials')
         if read_record(out).state == 'finished': return print(f'{out}: another process has finished the study')
         _finish(*args)
     rec.finish()
