@@ -26,7 +26,7 @@ def test_two_epochs_beat_the_mean_by_far(command, real_data, tmp_path):
         columns = GZ2.columns[s]
         np.testing.assert_allclose(q['rmse'], ((pred-targ)[columns]**2).to_numpy().mean()**.5, rtol=1e-5)
         np.testing.assert_allclose(q['share'], ((pred-targ)[columns]**2).to_numpy().sum()/((pred-targ)**2).to_numpy().sum(), rtol=1e-5)
-        asked = targ[GZ2.columns[parent]] if parent is not None else pd.Series(1., index=targ.index)
+        asked = targ[GZ2.columns[parent[0]]] if parent else pd.Series(1., index=targ.index)
         came = targ[asked >= .5]
         right = pred.loc[came.index, columns].idxmax(axis=1) == came[columns].idxmax(axis=1)
         assert q['galaxies'] == len(came)

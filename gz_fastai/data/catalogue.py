@@ -131,7 +131,7 @@ class Catalogue:
         self.path,self.schema = Path(path),schema
         self.labels_file = label_source(path, labels, schema)
         table = read_labels(self.labels_file, schema)
-        self.ids,self.labels = table.index.to_numpy(dtype=object),table.to_numpy()
+        self.ids,self.labels,self.counts = table.index.to_numpy(dtype=object),table.to_numpy(),None
         self.images = image_source(path, images, self.ids)
         def where(r): return dict(file=self.labels_file, line=int(table.attrs['lines'][r]))
         self.files = _match_images(self.ids, self.images, where)
@@ -245,7 +245,7 @@ def from_table(cls:Catalogue,
     res = cls.__new__(cls)
     res.path,res.labels_file,res.images,res.truth,res.schema = None,None,images,None,schema
     res.ids = _table_ids(table, id_column, where)
-    res.labels = check_labels(table, res.ids, where, schema).to_numpy()
+    res.labels,res.counts = check_labels(table, res.ids, where, schema).to_numpy(),None
     file_column = _first_column(table, file_column, [] if images else ['file_loc'])
     if file_column: res.files = _table_files(table, file_column, res.ids, where)
     else: res.files = _match_images(res.ids, images, where) if images else None

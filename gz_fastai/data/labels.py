@@ -124,7 +124,7 @@ def _remedy(kind, labels, schema):
     counts = kind == 'range' and (numbers == numbers.round()).all() and (numbers >= 0).all()
     if counts: return 'if these are counts of votes, divide each by the number of volunteers of its galaxy'
     with warnings.catch_warnings(action='ignore'): sums = [np.nanmedian(v[:, s].sum(1)) for s in schema.slices]
-    if kind != 'range' and np.abs(np.array(sums)-1).max() < LABEL_TOL and any(p is not None for p in schema.parents):
+    if kind != 'range' and np.abs(np.array(sums)-1).max() < LABEL_TOL and any(schema.parents):
         return 'if these are fractions of those who were asked, with 0 where nobody was, use Schema.cumulative'
     return 'write 0 where nobody was asked, or remove the row' if kind == 'nan' else 'correct or remove the row'
 

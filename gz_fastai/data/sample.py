@@ -121,7 +121,7 @@ def cast_votes(
     "The votes of some volunteers: each is asked a question only after the answer that leads to it."
     votes = np.zeros(np.shape(cond), dtype=int)
     for s,p in zip(schema.slices, schema.parents):
-        asked = np.full(len(votes), volunteers) if p is None else votes[:, p]
+        asked = votes[:, list(p)].sum(1) if p else np.full(len(votes), volunteers)
         votes[:, s] = rng.multinomial(asked, cond[:, s])
     return votes/volunteers
 

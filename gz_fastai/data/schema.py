@@ -7,7 +7,8 @@ __all__ = ['GZ2', 'MIN_ASKED', 'ROUNDING', 'Question', 'Schema', 'read_schema']
 
 # %% ../../nbs/10_data.schema.ipynb #a0927321
 import unicodedata
-from dataclasses import dataclass, asdict
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,8 @@ class Question:
     "One question of the tree, with its answers in the order of their columns; raises `BadInput` on what is no text."
     text:str             # the question in words
     answers:tuple        # the answers, each understandable by itself; one for a question of yes or no
-    parent:str|None=None # the column whose voters are asked this question; None: everybody is asked
+    parent:str|tuple|None=None # the column whose voters are asked this question, or several; None: everybody is asked
+    campaign:str|None=None # the campaign that asked it, where a schema joins several
     def __post_init__(self):
         _check_text('a question', self.text)
         if isinstance(self.answers, (str, dict)) or not hasattr(self.answers, '__iter__'):
@@ -36,7 +38,14 @@ class Question:
         for o in self.answers: _check_text('an answer', o)
         if not self.answers or len(set(self.answers)) < len(self.answers):
             raise BadInput(f'{self.text!r} must have different answers, not {list(self.answers)}')
-        if self.parent is not None: _check_text('a parent', self.parent)
+        for o in self.parents: _check_text('a parent', o)
+        if self.parent is not None and not self.parents: raise BadInput(f'parent must be a column or several, not {self.parent!r}')
+        if self.parent is not None: object.__setattr__(self, 'parent', self.parents if len(self.parents) > 1 else self.parents[0])
+        if self.campaign is not None: _check_text('a campaign', self.campaign)
+    @property
+    def parents(self):
+        if self.parent is None: return ()
+        return tuple(self.parent) if isinstance(self.parent, (list, tuple)) else (self.parent,)
 
 # %% ../../nbs/10_data.schema.ipynb #cce8984a
 def _kaggle_columns(questions):
@@ -67,10 +76,13 @@ class Schema:
         self.parents = [self._parent(q, s) for q,s in zip(self.questions, self.slices)]
 
     def _parent(self, q, s):
-        if q.parent is None: return None
-        if q.parent in self.columns[:s.start]: return self.columns.index(q.parent)
-        problem = f'the parent {q.parent!r} of {q.text!r} is not a column of an earlier question'
-        raise BadInput(f'schema {self.name}: {problem}')
+        earlier = self.columns[:s.start]
+        def found(parent):
+            if parent in earlier: return [parent]
+            if several := [c for c in earlier if '*' in parent and fnmatchcase(c, parent)]: return several
+            problem = f'the parent {parent!r} of {q.text!r} is not a column of an earlier question'
+            raise BadInput(f'schema {self.name}: {problem}')
+        return tuple(sorted({earlier.index(c) for p in q.parents for c in found(p)}))
 
     def __len__(self): return len(self.columns)
     def __eq__(self, o): return isinstance(o, Schema) and self.to_dict() == o.to_dict()
@@ -99,7 +111,7 @@ GZ2 = Schema('gz2', [
 @patch
 def to_dict(self:Schema) -> dict:
     "The schema as plain data, for JSON."
-    questions = [asdict(q) for q in self.questions]
+    questions = [{k: v for k,v in vars(q).items() if k != 'campaign' or v} for q in self.questions]
     return dict(name=self.name, id_column=self.id_column, columns=self.columns, questions=questions)
 
 @patch(cls_method=True)
@@ -133,7 +145,7 @@ def asked(self:Schema,
     "Which share of the volunteers was asked each question; raises `BadInput` on a wrong number of columns."
     frac = np.asarray(frac, dtype=float)
     if frac.ndim and frac.shape[-1] == len(self):
-        return np.stack([np.ones(frac.shape[:-1]) if p is None else frac[..., p] for p in self.parents], -1)
+        return np.stack([frac[..., list(p)].sum(-1) if p else np.ones(frac.shape[:-1]) for p in self.parents], -1)
     raise BadInput(f'schema {self.name}: expected {len(self)} columns, got an array of shape {frac.shape}')
 
 @patch
@@ -163,8 +175,83 @@ def cumulative(self:Schema,
     "The label that follows from the answers to each question: their product along the tree."
     res = np.array(conditional, dtype=float)
     for s,p in zip(self.slices, self.parents):
-        if p is not None: res[..., s] *= res[..., p, None]
+        if p: res[..., s] *= res[..., list(p)].sum(-1, keepdims=True)
     return res
+
+# %% ../../nbs/10_data.schema.ipynb #5b69496a
+@patch
+def totals(self:Schema,
+    counts, # (..., columns) votes for each answer
+) -> np.ndarray: # (..., questions) votes
+    "How many volunteers answered each question; raises `BadInput` on a wrong number of columns."
+    counts = np.asarray(counts, dtype=float)
+    if counts.ndim and counts.shape[-1] == len(self): return np.stack([counts[..., s].sum(-1) for s in self.slices], -1)
+    raise BadInput(f'schema {self.name}: expected {len(self)} columns, got an array of shape {counts.shape}')
+
+@patch
+def spread(self:Schema,
+    values, # (..., questions) one for each question
+) -> np.ndarray: # (..., columns) that of its question for each column
+    "A value per question as a value per column."
+    return np.repeat(np.asarray(values), [s.stop-s.start for s in self.slices], -1)
+
+@patch
+def fractions(self:Schema,
+    counts, # (..., columns) votes for each answer
+) -> np.ndarray: # (..., columns) cumulative vote fractions; 0 for the answers to a question that nobody was asked
+    "The vote fractions that follow from votes: the product along the tree of what those who were asked said."
+    total = self.spread(self.totals(counts))
+    undecided = 1/self.spread([s.stop-s.start for s in self.slices])
+    cond = np.where(total > 0, np.asarray(counts, dtype=float)/np.where(total > 0, total, 1), undecided)
+    return np.where(total > 0, self.cumulative(cond), 0.)
+
+# %% ../../nbs/10_data.schema.ipynb #712ca31b
+@patch
+def _to_question(self:Schema, q):
+    "The ways to a question, each a tuple of columns"
+    parents,res = set(self.parents[q]),[]
+    for i,s in enumerate(self.slices[:q]):
+        chosen = sorted(parents & set(range(s.start, s.stop)))
+        ways = self._to_question(i) if chosen else []
+        if len(chosen) == s.stop-s.start > 1: res += ways
+        else: res += [(c, *way) for c in chosen for way in ways]
+    return res or [()]
+
+@patch
+def routes(self:Schema) -> list: # for each column, tuples of columns: itself, its parent, and so on to the root
+    "The ways down the tree to each answer."
+    return [[(c, *way) for way in self._to_question(q)] for q,s in enumerate(self.slices) for c in range(s.start, s.stop)]
+
+# %% ../../nbs/10_data.schema.ipynb #59e86cc6
+@patch(cls_method=True)
+def join(cls:Schema,
+    schemas, # several
+) -> Schema: # the schema itself where there is one, or all are equal
+    "One schema with the questions of several; raises `BadInput` where they share columns."
+    first,*others = schemas = list({o.name: o for o in reversed(schemas)}.values())[::-1]
+    if not others: return first
+    columns = [c for o in schemas for c in o.columns]
+    twice = sorted({c for c in columns if columns.count(c) > 1})
+    if twice: raise BadInput(f'{" and ".join(o.name for o in schemas)} both have a column {twice[0]}', remedy='rename it in one schema')
+    questions = [replace(q, campaign=q.campaign or o.name) for o in schemas for q in o.questions]
+    return cls('+'.join(o.name for o in schemas), questions, columns, first.id_column)
+
+@patch(as_prop=True)
+def campaigns(self:Schema) -> list:
+    "The names of the campaigns that a schema joins; its own name where it is one."
+    return list(dict.fromkeys(q.campaign or self.name for q in self.questions))
+
+@patch
+def part(self:Schema,
+    name:str, # one of campaigns
+) -> tuple:   # (Schema, positions of its columns)
+    "One of the campaigns that a schema joins; raises `BadInput` where there is none of that name."
+    check_choice('campaign', name, self.campaigns)
+    if self.campaigns == [name]: return self,np.arange(len(self))
+    chosen = [i for i,q in enumerate(self.questions) if q.campaign == name]
+    columns = [c for i in chosen for c in range(self.slices[i].start, self.slices[i].stop)]
+    questions = [replace(self.questions[i], campaign=None) for i in chosen]
+    return Schema(name, questions, [self.columns[c] for c in columns], self.id_column),np.array(columns)
 
 # %% ../../nbs/10_data.schema.ipynb #0621e936
 ROUNDING = 1e-4 # how far a fraction may be below 0 or above 1 by rounding

@@ -24,13 +24,14 @@ def _groups(schema):
     return groups
 
 def _paths(schema, groups):
-    "(columns, deepest path) places in the flat `groups` of each column and of every answer that leads to it; their number stands for 'none'"
+    """(columns, most routes, longest route) places in the flat `groups` of each column and of the answers that lead to it;
+    their number stands for 'no further answer', the one after it for 'no such route'"""
     place = {int(c): i for i,c in enumerate(groups.flatten()) if c < len(schema)}
-    parent = {c: p for s,p in zip(schema.slices, schema.parents) for c in range(s.start, s.stop)}
-    def to_root(c): return [place[c]] + ([] if parent[c] is None else to_root(parent[c]))
-    lists = [to_root(c) for c in range(len(schema))]
-    paths = torch.full((len(lists), max(map(len, lists))), groups.numel())
-    for c,p in enumerate(lists): paths[c, :len(p)] = torch.tensor(p)
+    routes,none = schema.routes(),groups.numel()
+    paths = torch.full((len(routes), max(map(len, routes)), max(len(r) for o in routes for r in o)), none)
+    for c,of in enumerate(routes):
+        paths[c, len(of):, 0] = none+1
+        for i,route in enumerate(of): paths[c, i, :len(route)] = torch.tensor([place[o] for o in route])
     return paths
 
 # %% ../../nbs/20_model.losses.ipynb #7085d0eb
@@ -52,20 +53,22 @@ class _Tree(nn.Module):
             return self.fractions(padded[:, self.groups])
 
 class GroupedSoftmax(_Tree):
-    "Softmax over each question's answers, times the cumulative fraction of its parent answer."
+    "Softmax over each question's answers, times the cumulative fraction of its parent answers."
     def fractions(self, grouped):
         logp = F.log_softmax(grouped, dim=-1).flatten(1)
-        return F.pad(logp, (0, 1))[:, self.path].sum(-1).exp()
+        ended = F.pad(F.pad(logp, (0, 1)), (0, 1), value=-torch.inf)
+        return ended[:, self.path].sum(-1).exp().sum(-1)
 
 # %% ../../nbs/20_model.losses.ipynb #7be6fa0f
 class GroupedDivision(_Tree):
-    "The share of each answer's positive output in the sum over its question, times the cumulative fraction of its parent answer."
+    "The share of each answer's positive output in the sum over its question, times the cumulative fraction of its parent answers."
     eps,other = 1e-6,1.
 
     def fractions(self, grouped):
         part = torch.where(grouped == -torch.inf, 0., grouped.relu()+self.eps)
         cond = (part/part.sum(-1, keepdim=True)).flatten(1)
-        return F.pad(cond, (0, 1), value=1.)[:, self.path].prod(-1)
+        ended = F.pad(F.pad(cond, (0, 1), value=1.), (0, 1), value=0.)
+        return ended[:, self.path].prod(-1).sum(-1)
 
 # %% ../../nbs/20_model.losses.ipynb #f286b294
 class Sigmoid(nn.Module):

@@ -128,7 +128,7 @@ def plot_reliability(
 def _rows(schema):
     "The tree from the top: (depth, question, column or `None` for the question itself, row of the answer it hangs on)"
     res,kids = [],{}
-    for q,parent in enumerate(schema.parents): kids.setdefault(parent, []).append(q)
+    for q,parents in enumerate(schema.parents): kids.setdefault(parents[0] if len(parents) == 1 else None, []).append(q)
     def add(q, depth, above):
         res.append((depth, q, None, above))
         for c in range(schema.slices[q].start, schema.slices[q].stop):

@@ -160,7 +160,7 @@ def _reliability(subject, table, number):
 def _calibration(subject):
     "A figure per question: of all volunteers, and below the first questions of those who were asked"
     numbers = {False: range(1, len(subject.schema.questions)+1),
-               True: [i for i,parent in enumerate(subject.schema.parents, 1) if parent is not None]}
+               True: [i for i,parent in enumerate(subject.schema.parents, 1) if parent]}
     groups = []
     for conditional in (False, True):
         table = calibration(subject.pred, subject.targ, subject.schema, conditional)
