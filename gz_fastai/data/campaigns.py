@@ -327,9 +327,12 @@ class Form(dict):
 def campaign_of(
     schema:Schema, # any
 ) -> Campaign:
-    "The campaign with that schema, or one whose columns have the schema's names alone."
+    "The campaign with a schema's questions, or one whose columns have the schema's names alone."
     known = CAMPAIGNS.get(schema.name)
-    if known and known.schema == schema: return known
+    if known and set(schema.columns) <= set(known.answers):
+        whole = known.schema
+        stems = [o for o,s in zip(known.stems, whole.slices) if set(whole.columns[s]) <= set(schema.columns)]
+        return Campaign(schema, stems, {c: known.answers[c] for c in schema.columns}, known.ids, known.source)
     stems = [[c.rpartition('_')[0] or c for c in schema.columns[s]][:1] for s in schema.slices]
     return Campaign(schema, stems, {c: [plain_name(c)] for c in schema.columns}, (schema.id_column,), '')
 
