@@ -6,7 +6,7 @@
 __all__ = ['HELD_OUT', 'unit_hash', 'label_source', 'image_source', 'Catalogue']
 
 # %% ../../nbs/14_data.catalogue.ipynb #bc8c6a18
-import copy, csv, hashlib
+import copy, hashlib
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from .schema import *
 from .images import *
 from .labels import *
 from .labels import _LABELS, _IMAGES, _and_n_more
+from .campaigns import *
+from .votes import *
 from .sample import *
 
 # %% ../../nbs/14_data.catalogue.ipynb #327e6542
@@ -43,36 +45,47 @@ def _all_in_one(path, name):
 # %% ../../nbs/14_data.catalogue.ipynb #be3c91d5
 def label_source(
     path,          # a folder, or the zip of all files of the competition
-    labels=None,   # a CSV or zip, by itself or in the folder
-    schema:Schema=GZ2, # with the columns that another CSV has to have
-) -> Path:
-    """The label file of a folder: the one that is named, Kaggle's, or the only CSV with the schema's columns;
+    labels=None,   # a table, by itself or in the folder
+    schema:Schema=None, # with the columns that another table has to have; default: those of any campaign
+) -> Path: # the folder itself where its parquet files are one table
+    """The label file of a folder: the one that is named, Kaggle's, or the only table with the right columns;
     raises `BadInput` where there is none."""
     path = Path(path)
     if not path.exists(): raise BadInput('no such folder', file=path, remedy='gz_fastai_data fetch can make one')
     for o in [path/labels, Path(labels)] if labels else [path/f'{_LABELS}.csv', path/f'{_LABELS}.zip']:
         if o.exists(): return o
     if labels: raise BadInput('no such file', file=path/labels)
-    tables = sorted(o for o in path.glob('*.csv') if o.name != TRUTH_FILE and o.is_file())
-    fit = [o for o in tables if set(schema.columns) <= set(_header(o))]
+    tables = _tables(path)
+    fit = [o for o,columns in tables.items() if _has_labels(columns, schema)]
     if len(fit) == 1: return fit[0]
+    shards = all(table_kind(o) == '.parquet' for o in fit) and len({tuple(tables[o]) for o in fit}) == 1
+    if fit and shards and len(fit) == len(list(path.glob('*.parquet'))): return path
     if found := _all_in_one(path, _LABELS): return found
-    names = ', '.join(o.name for o in (fit or tables)[:3])
-    hint = f' (there is {names})' if tables else ''
-    raise BadInput(f'no label file {_LABELS}.csv or .zip{hint}', file=path, remedy='name one with labels')
+    if not fit and len(tables) == 1: return next(iter(tables))     # reading it says what is wrong with it
+    names = ', '.join(o.name for o in (fit or list(tables))[:3])
+    problem = f'several tables with labels ({names})' if fit else f'no table with labels{f" (there is {names})" if tables else ""}'
+    raise BadInput(problem, file=path, remedy='name one with labels')
 
-def _header(file):
-    "The column names of a CSV, as far as there are any"
-    try:
-        with open(file, 'rb') as f: lines = f.readline(2**16).decode('utf-8-sig', errors='replace').splitlines()
-        return next(csv.reader(lines[:1]), [])
-    except (OSError, csv.Error): return []
+# %% ../../nbs/14_data.catalogue.ipynb #f2d4830a
+_MOST_FITS = 8 # in a folder of tables; more are images
+
+def _tables(path):
+    "The tables in a folder and their columns"
+    files = sorted(o for o in path.glob('*') if table_kind(o) not in ('', '.zip') and o.is_file() and o.name != TRUTH_FILE)
+    if sum(table_kind(o) == '.fits' for o in files) > _MOST_FITS: files = [o for o in files if table_kind(o) != '.fits']
+    columns = {o: table_columns(o) for o in files}
+    return {o: c for o,c in columns.items() if c}
+
+def _has_labels(columns, schema):
+    "Whether a table has the columns of a schema, or of any campaign"
+    if schema is None: return bool(find_forms(columns))
+    return set(schema.columns) <= set(columns) or len(Form(campaign_of(schema), columns)) == len(schema.questions)
 
 # %% ../../nbs/14_data.catalogue.ipynb #d8395716
 def image_source(
     path,        # a folder, or the zip of all files of the competition
     images=None, # a folder or zip of images, by itself or in the folder
-    ids=(),      # the galaxies that they should show
+    ids=(),      # the names that they should have
 ) -> Path:
     """The images of a folder: those that are named, Kaggle's, or the place that has images of most of the galaxies,
     a folder in it or the folder itself; raises `BadInput` where there are none."""
@@ -94,9 +107,10 @@ def _passed(source):
     return f'; passed over there: {others}' if others else ''
 
 # %% ../../nbs/14_data.catalogue.ipynb #40b42b4f
-def _match_images(ids, images, where):
-    "The image of each galaxy in a folder or zip"
+def _match_images(ids, images, where, names=None):
+    "The image of each galaxy in a folder or zip, where it may have another name than its ID"
     found = find_images(images)
+    if names is not None: found = {i: found[n] for i,n in zip(ids, names) if n in found}
     missing = [r for r,i in enumerate(ids) if i not in found]
     if missing:
         r = missing[0]
@@ -109,12 +123,42 @@ def _match_images(ids, images, where):
         raise BadInput(problem, id=ids[r], remedy='keep one of them', **where(r))
     return [found[i][0] for i in ids]
 
+# %% ../../nbs/14_data.catalogue.ipynb #3321481c
+def _named_paths(table):
+    "The path of each galaxy's image as the table gives it; `None` where it gives none"
+    def column(name): return [str(o) for o in table[name]] if list(table.columns).count(name) == 1 else None
+    if paths := column('file_loc'): return [Path(o) for o in paths]
+    names,folders = column('filename'),column('subfolder')
+    if not names: return None
+    return [Path(f)/n for f,n in zip(folders, names)] if folders else [Path(n) for n in names]
+
+def _find_files(self, table, where):
+    "Find the images: at the paths that the table gives, or by the names of their files, or by an ID"
+    paths = _named_paths(table)
+    bases = [Path(o) for o in (self.path/(self.images or '.'), self.images or '.', self.path, self.path/_IMAGES, self.path/'images', '')]
+    base = next((o for o in bases if paths and (o/paths[0]).is_file()), None)
+    if base is not None:
+        self.files = [base/o for o in paths]
+        gone = [r for r,f in enumerate(self.files) if not f.is_file()]
+        if gone:
+            problem = f'no image {self.files[gone[0]]}{_and_n_more(gone)}'
+            raise BadInput(problem, id=self.ids[gone[0]], remedy='get it, or remove the row', **where(gone[0]))
+        return
+    names = {self.schema.id_column: list(self.ids)}
+    if paths: names['file'] = [image_name(o) or normalize_name(o.name) for o in paths]
+    names |= {c: [id_text(o) for o in table[c]] for c in ID_COLUMNS if c in table and c not in names and list(table.columns).count(c) == 1}
+    self.images = image_source(self.path, self.images, [o for c in names.values() for o in c])
+    found = find_images(self.images)
+    best = max(names, key=lambda c: len(found.keys() & set(names[c])))
+    self.files = _match_images(self.ids, self.images, where, names[best])
+
 # %% ../../nbs/14_data.catalogue.ipynb #c75dcfb6
 def _sample_truth(path, ids, schema):
     "The true fractions of synthetic galaxies; `None` for real ones"
     file = Path(path)/TRUTH_FILE
-    if not sample_info(path) or not {schema.id_column, *schema.columns} <= set(_header(file)): return None
-    truth = read_labels(file, schema)
+    if not sample_info(path) or not {schema.id_column, *schema.columns} <= set(table_columns(file)): return None
+    table = read_table(file)
+    truth = table[schema.columns].astype('float32').set_axis(galaxy_ids(table, file, schema))
     return truth.loc[ids].to_numpy() if set(ids) <= set(truth.index) else None
 
 # %% ../../nbs/14_data.catalogue.ipynb #2d5d9d2b
@@ -123,38 +167,34 @@ class Catalogue:
     def __init__(self,
         path,              # folder with the label file and the images, or Kaggle's zip of all files
         valid=None,        # galaxies to hold out, IDs or a CSV of them; default: a tenth, by a hash of the ID
-        schema:Schema=GZ2, # what the label columns are
-        labels=None,       # label file, a CSV or zip; default: Kaggle's, or the only CSV with the right columns
-        images=None,       # folder or zip of images; default: Kaggle's, or the one with most of the galaxies
+        schema:Schema=None, # what the label columns are; default: what their names say
+        labels=None,       # label table; default: Kaggle's, or the only table with the columns of a campaign
+        images=None,       # folder or zip of images; default: those that the table names, Kaggle's, or the most fitting
     ):
         "Raises `BadInput` at the first thing that is wrong with the folder, with its file, its line and the galaxy."
-        self.path,self.schema = Path(path),schema
+        self.path,self.images,self.truth = Path(path),images,None
         self.labels_file = label_source(path, labels, schema)
-        table = read_labels(self.labels_file, schema)
-        self.ids,self.labels,self.counts = table.index.to_numpy(dtype=object),table.to_numpy(),None
-        self.images = image_source(path, images, self.ids)
-        def where(r): return dict(file=self.labels_file, line=int(table.attrs['lines'][r]))
-        self.files = _match_images(self.ids, self.images, where)
-        self.truth = _sample_truth(path, self.ids, schema)
+        read = read_labels(self.labels_file, schema)
+        self._take(read)
+        def where(r): return dict(file=self.labels_file, line=int(read.lines[r]))
+        _find_files(self, read.table, where)
+        self.truth = _sample_truth(path, self.ids, self.schema)
         self._split(valid)
+
+    def _take(self, read):
+        "Take over what `Labels` have"
+        self.schema,self.ids,self.labels,self.counts = read.schema,read.ids,read.fractions,read.counts
+        self.form,self.notes = read.form,read.notes
 
     def __len__(self): return len(self.ids)
     def __repr__(self):
-        place = '' if self.path is None else f'{str(self.path)!r}: '
+        place = '' if self.path is None else f'{self.path if isinstance(self.path, list) else str(self.path)!r}: '
         split = f'{len(self.train)} galaxies to train, {len(self.valid)} to validate'
-        return f'Catalogue({place}{split}, {self.schema.name})'
+        return f'Catalogue({place}{split}, {self.schema.name}: {self.form})'
     @property
     def train(self): return np.flatnonzero(~self.is_valid & ~self.excluded)     # rows to train on
     @property
     def valid(self): return np.flatnonzero(self.is_valid & ~self.excluded)      # rows held out for validation
-
-# %% ../../nbs/14_data.catalogue.ipynb #5f7151e3
-def _id_text(o):
-    "An ID as text; empty where there is none"
-    if isinstance(o, str): return normalize_name(o)
-    if o is None or o is pd.NA or o != o: return ''
-    if not isinstance(o, (float, np.floating)): return str(o)
-    raise BadInput(f'the ID {o!r} is a floating-point number', remedy='read the table with IDs as text')
 
 # %% ../../nbs/14_data.catalogue.ipynb #8cd94677
 @patch
@@ -171,7 +211,7 @@ def _split(self:Catalogue, valid, source=None):
 def _listed(self:Catalogue, valid):
     "The IDs of the list or the CSV `valid`, which all are in this catalogue"
     file = valid if isinstance(valid, (str, Path)) else None
-    if file is None: ids = pd.Series([_id_text(o) for o in valid], dtype=object)
+    if file is None: ids = pd.Series([id_text(o) for o in valid], dtype=object)
     else: ids = galaxy_ids(read_table(file), file, self.schema)
     unknown = ids[~ids.isin(self.ids)]
     if not len(unknown): return ids
@@ -199,7 +239,7 @@ def _table_ids(table, column, where):
     "The IDs of a table, as text"
     res = []
     for r,o in enumerate(table[column]):
-        try: res.append(_id_text(o))
+        try: res.append(id_text(o))
         except BadInput as e: raise BadInput(e.problem, remedy=e.remedy, **where(r)) from None
         if not res[-1]: raise BadInput(f'has no {column}', **where(r))
     return np.array(res, dtype=object)
@@ -228,29 +268,67 @@ def _flags(table, column):
 # %% ../../nbs/14_data.catalogue.ipynb #f1b54a24
 @patch(cls_method=True)
 def from_table(cls:Catalogue,
-    table:pd.DataFrame,   # one row per galaxy: ID, vote fractions in the schema's columns, perhaps image file
-    schema:Schema=GZ2,    # what the label columns are
+    table:pd.DataFrame,   # one row per galaxy: ID, votes or fractions in the columns of a campaign, perhaps image file
+    schema:Schema=None,   # what the label columns are; default: what their names say
     valid=None,           # galaxies to hold out: IDs, a boolean column, or a CSV; default: a tenth, by a hash of the ID
     images=None,          # folder or zip with an image of each ID; default: the files that the table names
-    id_column:str=None,   # default: the schema's, or id_str
+    id_column:str=None,   # default: that of the campaign, or a usual one
     file_column:str=None, # column of image files; default: file_loc where there is one
 ) -> Catalogue: # its attribute files is None where neither images nor the table names any
     "The galaxies of a DataFrame; raises `BadInput` at the first thing that is wrong, with the row and the galaxy."
     def where(r): return dict(file=f'table row {r} (index {table.index[r]!r})')
-    usual = [schema.id_column, 'id_str']
-    id_column = _first_column(table, id_column, usual)
-    lacks = f'no column {" or ".join(usual)}'
-    if id_column is None: raise BadInput(lacks, file='table', remedy='name one with id_column')
-    if lacks := missing_columns(table, schema): raise BadInput(lacks, file='table')
+    if id_column is None:
+        try: id_column = find_id_column(table, 'table', schema or GZ2)
+        except BadInput as e: raise BadInput(e.problem, file='table', remedy='name one with id_column') from None
+    _first_column(table, id_column, [])
     res = cls.__new__(cls)
-    res.path,res.labels_file,res.images,res.truth,res.schema = None,None,images,None,schema
-    res.ids = _table_ids(table, id_column, where)
-    res.labels,res.counts = check_labels(table, res.ids, where, schema).to_numpy(),None
+    res.path,res.labels_file,res.images,res.truth = None,None,images,None
+    res._take(check_labels(to_labels(table, schema, id_column=id_column, ids=_table_ids(table, id_column, where)), where))
     file_column = _first_column(table, file_column, [] if images else ['file_loc'])
     if file_column: res.files = _table_files(table, file_column, res.ids, where)
     else: res.files = _match_images(res.ids, images, where) if images else None
     if not isinstance(valid, str) or valid not in table: res._split(valid)
     else: res._split(res.ids[_flags(table, valid)], source=f'table column {valid}')
+    return res
+
+# %% ../../nbs/14_data.catalogue.ipynb #d1e062b6
+def _wide(values, cat, schema):
+    "The columns of a catalogue at their places among those of a joined schema"
+    res = np.zeros((len(cat), len(schema)), dtype='float32')
+    res[:, [schema.columns.index(c) for c in cat.schema.columns]] = values
+    return res
+
+def _distinct_ids(cats):
+    "The IDs of several catalogues; where one occurs twice, the later ones carry the name of their campaign"
+    seen,res,pairs = set(),[],pd.Index([(i, o.schema.name) for o in cats for i in o.ids])
+    for cat in cats:
+        res += [f'{i} ({cat.schema.name})' if i in seen else i for i in cat.ids]
+        seen |= set(cat.ids)
+    twice = [i for i,_ in pairs[pairs.duplicated()]]
+    if twice: raise BadInput(f'occurs in several tables of the same campaign{_and_n_more(twice)}', id=twice[0], remedy='remove it from one')
+    return np.array(res, dtype=object)
+
+@patch(cls_method=True)
+def join(cls:Catalogue,
+    cats,       # several catalogues
+    valid=None, # galaxies to hold out, as for Catalogue; default: those that are held out in each
+) -> Catalogue:
+    "The galaxies of several catalogues; raises `BadInput` where their labels do not go together."
+    if len(cats) == 1: return cats[0]
+    schema = Schema.join([o.schema for o in cats])
+    bare = [o for o in cats if o.counts is None]
+    if bare and (len(bare) < len(cats) or schema != cats[0].schema):
+        remedy = 'gz_fastai_data convert TABLE --to counts --votes 40 makes votes of them'
+        raise BadInput('has no votes, and cannot be weighed against other campaigns', file=bare[0].labels_file or 'table', remedy=remedy)
+    res = copy.copy(cats[0])
+    res.schema,res.ids,res.path = schema,_distinct_ids(cats),[o.path for o in cats]
+    res.labels = np.concatenate([_wide(o.labels, o, schema) for o in cats])
+    res.counts = None if bare else np.concatenate([_wide(o.counts, o, schema) for o in cats])
+    res.files = None if any(o.files is None for o in cats) else [f for o in cats for f in o.files]
+    res.is_valid,res.excluded = [np.concatenate([getattr(o, k) for o in cats]) for k in ('is_valid', 'excluded')]
+    same = schema == cats[0].schema and all(o.truth is not None for o in cats)
+    res.truth,res.notes = np.concatenate([o.truth for o in cats]) if same else None,[n for o in cats for n in o.notes]
+    if valid is not None: res._split(valid)
     return res
 
 # %% ../../nbs/14_data.catalogue.ipynb #1bb71a62
@@ -275,8 +353,8 @@ def _short_digest(parts):
 def digest(self:Catalogue) -> dict: # ids, labels, split: 16 hexadecimal digits each
     "What changes when the galaxies or their order, their labels, or the sides of the split do."
     sides = [*self.ids[self.valid], '', *self.ids[self.excluded]]
-    labels = np.ascontiguousarray(self.labels, dtype='<f4').tobytes()
-    return dict(ids=_short_digest(self.ids), labels=_short_digest([labels]), split=_short_digest(sides))
+    labels = [np.ascontiguousarray(o, dtype='<f4').tobytes() for o in (self.labels, self.counts) if o is not None]
+    return dict(ids=_short_digest(self.ids), labels=_short_digest(labels), split=_short_digest(sides))
 
 # %% ../../nbs/14_data.catalogue.ipynb #dd77acfc
 @patch

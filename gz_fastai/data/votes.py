@@ -191,7 +191,7 @@ def _own_columns(table, schema, form, file):
     v = named.apply(pd.to_numeric, errors='coerce').to_numpy(dtype=float, na_value=np.nan)
     first = np.nan_to_num(v[:, schema.slices[0]]).sum(1)
     single = [q.text for q in schema.questions if len(q.answers) == 1]
-    if np.median(first) > 1.5 and not single: return _by_form(table, [form], file)
+    if np.median(first) > 1.5 and np.nanmax(v) >= 2 and not single: return _by_form(table, [form], file)
     _,found = audit_labels(named, schema)
     if len(found) and not single and _is_conditional(v, schema):
         return _by_form(table, [_as_fractions(form)], file)
@@ -211,7 +211,8 @@ def _form_given(table, schema, file):
 
 def _forms(table, file):
     "The forms of a table of whatever campaign; raises `BadInput` where none is known"
-    if forms := find_forms(table.columns): return forms
+    forms = find_forms(table.columns)
+    if forms: return [_form_given(table, GZ2, file)] if forms[0].campaign.schema == GZ2 else forms
     names = list(map(str, table.columns))
     if any('debias' in o.lower() for o in names): raise BadInput(_DEBIASED[0], file=file, remedy=_DEBIASED[1])
     if sum(c in names for c in GZ2.columns) > 2: raise BadInput(missing_columns(table, GZ2), file=file)
@@ -252,6 +253,7 @@ def to_labels(
     schema:Schema=None, # what the columns are; default: what their names say
     file='table',       # where it comes from, for messages
     id_column:str=None, # default: that of the campaign, or a usual one
+    ids=None,           # (n,) IDs, text; default: those of the column
 ) -> Labels:
     "The labels of a table, with all that is impossible in *found*; raises `BadInput` where its columns say nothing, or IDs are missing."
     forms = [_form_given(table, schema, file)] if schema else _forms(table, file)
@@ -263,7 +265,7 @@ def to_labels(
     schema,frac,counts,found,rates,words,notes = read
     id_column = id_column or _id_column(table, campaign.ids, campaign.schema, file)
     schema = Schema(schema.name, schema.questions, schema.columns, id_column)
-    ids = galaxy_ids(table, file, schema)
+    ids = galaxy_ids(table, file, schema) if ids is None else pd.Series(ids, table.index)
     columns = ['row', 'column', 'kind', 'problem']
     found = pd.DataFrame(sorted(found, key=lambda o: o[0]), columns=columns)
     rates = pd.DataFrame(columns=['kind', 'question', 'rows', 'of']) if rates is None else rates
