@@ -19,7 +19,7 @@ from .core import *
 from .training.config import *
 
 # %% ../nbs/60_cli.ipynb #ab534fbe
-_Param = namedtuple('_Param', 'name type default help choices')
+_Param = namedtuple('_Param', 'name type default help choices many', defaults=(False,))
 _TYPES = dict(int=int, float=float, bool=bool)
 
 def _literal(node):
@@ -45,7 +45,7 @@ def _params(
 def _config_params():
     "The settings of `Config` as parameters of a command"
     docs = docments(Config)
-    return {n: _Param(n, s.type, s.default, docs[n], s.choices) for n,s in settings().items()}
+    return {n: _Param(n, s.type, s.default, docs[n], s.choices, s.many) for n,s in settings().items()}
 
 def _value(param):
     "What turns the text of a flag into a value: a number, or one of the words that go instead"
@@ -91,6 +91,7 @@ class _Parser(argparse.ArgumentParser):
             p = params[name]._replace(**({'help': helps[name]} if name in helps else {}))
             metavar = dict(metavar='N' if p.type is int else None) if p.type is not bool else {}
             kind = dict(action='store_true') if p.type is bool else dict(type=_value(p))
+            if p.many: kind['action'] = 'append'
             self.add_argument('--'+name.replace('_', '-'), help=_help(p), required=name in required, **kind, **metavar)
 
 # %% ../nbs/60_cli.ipynb #898dc5be
@@ -188,7 +189,7 @@ def _with_report(parser, exp):
 def _train_parser():
     about = 'Train a network that predicts the vote fractions of Galaxy Zoo from images. Without --data it trains on a synthetic sample.'
     p = _Parser('gz_fastai_train', about, 'gz_fastai_train --arch vgg7 --data galaxy-zoo', usage='%(prog)s [options]')
-    p.flags(_config_params(), 'data valid arch pretrained weights finetune activation size epochs minutes lr seed log out')
+    p.flags(_config_params(), 'data valid schema arch pretrained weights finetune activation size epochs minutes lr seed log out')
     p.add_argument('--config', metavar='FILE', help=_CONFIG)
     p.add_argument('--list-archs', nargs='?', const='*', metavar='PATTERN', help="print the names that --arch takes, for example 'conv*'")
     return p
@@ -219,7 +220,7 @@ def train_command(
 def _crossval_parser():
     about = 'Train a run per fold of the training galaxies, and predict each galaxy by the run that did not see it.'
     p = _Parser('gz_fastai_crossval', about, 'gz_fastai_crossval --arch vgg7 --data galaxy-zoo --folds 5 --out runs/five', usage='%(prog)s [options]')
-    p.flags(_config_params(), 'data valid arch pretrained weights finetune activation size epochs lr folds stratify seed out')
+    p.flags(_config_params(), 'data valid schema arch pretrained weights finetune activation size epochs lr folds stratify seed out')
     p.flags(_params('gz_fastai.training.crossval:crossval'), 'fold')
     p.add_argument('--config', metavar='FILE', help=_CONFIG)
     return p
@@ -357,21 +358,27 @@ def baseline_command(
 
 # %% ../nbs/60_cli.ipynb #af12e37a
 def _data_parser():
-    p = _Parser('gz_fastai_data', 'Check, fetch or make galaxies, and look after the cache.')
-    sub = p.add_subparsers(dest='action', required=True, metavar='check | fetch | sample | cache')
+    p = _Parser('gz_fastai_data', 'Check, convert, fetch or make galaxies, and look after the cache.')
+    sub = p.add_subparsers(dest='action', required=True, metavar='check | convert | fetch | sample | cache')
     def add(name, about, example):
         return sub.add_parser(name, help=about, about=about, example=f'gz_fastai_data {example}')
     check = add('check', 'Find all that is wrong with a folder of images and labels; exit status 1 if anything is.', 'check galaxy-zoo --images')
     check.add_argument('folder', help="folder with images and labels, or Kaggle's zips")
     check.add_argument('--images', action='store_true', help='read every image as well: damaged ones, sizes, near duplicates')
-    check.flags(_config_params(), 'valid')
+    check.flags(_config_params(), 'valid schema')
     check.add_argument('--config', metavar='FILE', help='TOML file of a run: its valid, schema, labels and images are used')
     check.add_argument('--json', action='store_true', help='print the result as JSON')
+    convert = add('convert', 'Write a label table of any campaign in another form.', 'convert gz2_hart16.csv.gz --to counts --out votes.parquet')
+    convert.add_argument('table', help='CSV, TSV, parquet or FITS')
+    convert.flags(_params('gz_fastai.data.votes:converted'), 'to votes', required=['to'],
+                  to="kaggle (fractions of all volunteers), counts (votes per answer) or conditional (fractions of those who were asked)")
+    convert.add_argument('--out', required=True, help='file to write: .csv or .parquet')
+    convert.flags(_config_params(), 'schema')
     fetch = add('fetch', "Download the competition's files from Kaggle, about 2 GB.", 'fetch galaxy-zoo')
     fetch.add_argument('folder', nargs='?', default='galaxy-zoo', help='where to put them [galaxy-zoo]')
     sample = add('sample', 'Make synthetic galaxies with simulated volunteers.', 'sample galaxies --n 500')
     sample.add_argument('folder', help='where to put them')
-    sample.flags(_params('gz_fastai.data.sample:make_sample'), 'n seed')
+    sample.flags(_params('gz_fastai.data.sample:make_sample'), 'n seed campaign volunteers')
     cache = add('cache', 'List what is kept to save time and can be made again: decoded images, samples, unpacked zips.', 'cache --clear')
     cache.add_argument('--clear', action='store_true', help='remove all of it that no process uses')
     return p
@@ -380,11 +387,22 @@ def _data_parser():
 def _check_data(folder, images=False, json_=False, **given):
     "Check a folder; exit status 1 where something is wrong with it"
     from gz_fastai.data.audit import audit_folder, audit_report
-    from gz_fastai.data.schema import read_schema
+    from gz_fastai.data.campaigns import read_schema
     cfg = read_config(given)
-    res = audit_folder(folder, cfg.valid, read_schema(cfg.schema), cfg.labels, cfg.images, read=images, crop=cfg.crop)
+    res = audit_folder(folder, cfg.valid, cfg.schema and read_schema(cfg.schema), cfg.labels, cfg.images, read=images, crop=cfg.crop)
     print(json.dumps(res, indent=2) if json_ else audit_report(res))
     return 0 if res['ok'] else 1
+
+def _convert_table(table, to, out, votes=None, schema=None):
+    "Write a label table in another form"
+    from gz_fastai.data.campaigns import read_schema
+    from gz_fastai.data.votes import converted, read_labels, write_table
+    check_place(Path(out))
+    if Path(out).exists(): raise BadInput('already exists', file=out, remedy='choose another file')
+    labels = read_labels(table, schema and read_schema(schema))
+    print(labels, *labels.notes, sep='\n  ')
+    write_table(converted(labels, to, votes, table), out)
+    print(f'{out}: {plural(len(labels), "galaxy", "galaxies")}')
 
 def _fetch_data(folder):
     "Fetch the competition's files"
@@ -420,6 +438,6 @@ def data_command(
     given = vars(parser.parse_args(argv))
     if 'json' in given: given['json_'] = given.pop('json')
     action = given.pop('action')
-    work = dict(check=_check_data, fetch=_fetch_data, sample=_make_data, cache=_cache)[action]
+    work = dict(check=_check_data, convert=_convert_table, fetch=_fetch_data, sample=_make_data, cache=_cache)[action]
     with _one_line(parser, f'gz_fastai_data {action}'): status = work(**given)
     if status: parser.exit(status)

@@ -10,12 +10,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from ..core import *
 from .schema import *
 from .images import *
 from .labels import *
+from .votes import *
 from .catalogue import *
 
 # %% ../../nbs/16_data.audit.ipynb #aa4a703d
@@ -57,35 +59,34 @@ def _of_error(kind, e, file):
     return _finding(kind, e.file or file, f'{e.problem}; {e.remedy}' if e.remedy else e.problem, e.line, e.id)
 
 def _audit_labels(file, schema, found):
-    "Find what is wrong with the label file; the IDs by line"
-    table = read_table(file)
-    ids = galaxy_ids(table, file, schema)
-    if lacks := missing_columns(table, schema): raise BadInput(lacks, file=file)
-    duplicates = ids[ids.duplicated()]
+    "Find what is wrong with the label file; its labels"
+    labels = to_labels(read_table(file), schema, file)
+    ids = pd.Series(labels.ids, labels.lines)
     problem = 'this galaxy has an earlier row'
-    found += [_finding('duplicate id', file, problem, line, i) for line,i in duplicates.items()]
-    for f in audit_labels(table, schema)[1].itertuples():
-        found.append(_finding(f.kind, file, f'{f.column} {f.problem}', ids.index[f.row], ids.iloc[f.row]))
-    return ids
+    found += [_finding('duplicate id', file, problem, line, i) for line,i in ids[ids.duplicated()].items()]
+    for f in labels.found.itertuples():
+        found.append(_finding(f.kind, file, f'{f.column} {f.problem}', labels.lines[f.row], labels.ids[f.row]))
+    return labels
 
-def _audit_names(ids, images, file, source, found):
+def _audit_names(labels, names, images, file, source, found):
     "Find galaxies without an image, and images without a galaxy"
-    missing,extra = ids[~ids.isin(set(images))],sorted(images.keys()-set(ids))
-    found += [_finding('missing image', file, f'no image in {source}', line, i) for line,i in missing.items()]
+    missing = [r for r,n in enumerate(names) if n not in images]
+    extra = sorted(images.keys()-set(names))
+    found += [_finding('missing image', file, f'no image in {source}', labels.lines[r], labels.ids[r]) for r in missing]
     found += [_finding('extra image', images[i][0], f'no row in {file.name}', id=i) for i in extra]
     for i,(first,*others) in images.items():
         if others: found.append(_finding('duplicate image', others[0], f'{first.name} has the same name', id=i))
 
 # %% ../../nbs/16_data.audit.ipynb #7e849b9d
-def _audit_split(ids, valid, schema, file, found):
-    "Find what is wrong with the split; whether each galaxy is held out"
+def _audit_split(ids, names, valid, schema, file, found):
+    "Find what is wrong with the split; whether each image is held out"
     if valid is None: held_out = set(ids[unit_hash(ids) < HELD_OUT])
     else:
         listed = galaxy_ids(read_table(valid), valid, schema)
         unknown = listed[~listed.isin(ids)]
         found += [_finding('missing row', valid, 'this galaxy has no label', line, i) for line,i in unknown.items()]
         held_out = set(listed)
-    is_valid = {i: i in held_out for i in ids}
+    is_valid = {n: i in held_out for i,n in zip(ids, names)}
     for purpose,side,needs in (('train', False, 2), ('validate', True, 1)):
         n = sum(o is side for o in is_valid.values())
         message = f'leaves {plural(n, "galaxy", "galaxies")} to {purpose} on, needs {needs}'
@@ -131,33 +132,67 @@ def _notes(source, files, crop):
     width,height = np.median(sizes, axis=0).astype(int) if sizes else (crop, crop)
     return [*res, *filter(None, [crop_note(crop, width, height)])]
 
+# %% ../../nbs/16_data.audit.ipynb #e5e5f594
+_RARE = .05 # of the galaxies: a question asked in fewer is rarely asked
+
+def _histogram(votes):
+    "How many galaxies have how many votes for the first question: (edges, counts)"
+    edges = np.unique(np.linspace(0, max(1, votes.max())+1, 21).astype(int))
+    return dict(edges=edges.tolist(), galaxies=np.histogram(votes, edges)[0].tolist())
+
+def _described(labels):
+    "What the labels of a table are: campaign, form, votes per galaxy, questions that are rarely asked, and how consistent votes are"
+    res = dict(campaign=labels.schema.name, form=labels.form, votes=None, rare=[], rates=[])
+    if labels.counts is None: return res
+    votes,first = labels.votes,labels.votes[:, 0]
+    low,median,high = np.percentile(first, [0, 50, 100]).tolist()
+    share = (votes > 0).mean(0)
+    rare = [dict(question=q.text, share=round(float(o), 4)) for q,o in zip(labels.schema.questions, share) if o < _RARE]
+    rates = labels.rates[labels.rates.rows > 0].to_dict('records')
+    return res | dict(votes=dict(low=low, median=median, high=high, histogram=_histogram(first)), rare=rare, rates=rates)
+
+_RATES = dict(parent='more or fewer votes than for the answers that lead to it', total='votes that do not add up to their published number',
+              fraction='votes of which the published fractions say something else')
+
+def _votes_lines(res):
+    "What `_described` found, in words"
+    if 'campaign' not in res: return []
+    lines = [f'{res["campaign"]}: {res["form"]}']
+    if v := res['votes']: lines.append(f'votes for the first question: {v["low"]:g} to {v["high"]:g}, median {v["median"]:g}')
+    lines += [f'rarely asked: {o["question"]} ({o["share"]:.1%} of the galaxies)' for o in res['rare']]
+    for kind,words in _RATES.items():
+        each = [(o['rows']/o['of'], o['rows'], o['question']) for o in res['rates'] if o['kind'] == kind]
+        if each: lines.append(f'{words}: {max(each)[0]:.1%} of the galaxies asked, at most ({max(each)[2]})')
+    return lines
+
 # %% ../../nbs/16_data.audit.ipynb #38d953ea
 def audit_folder(
     path,            # folder with images and labels, or Kaggle's zip of all files
     valid=None,      # CSV of the galaxies to hold out; default: a tenth, by a hash of the ID
-    schema:Schema=GZ2, # what the label columns are
+    schema:Schema=None, # what the label columns are; default: what their names say
     labels=None,     # label file, where there are several
     images=None,     # folder or zip of images, where there are several
     read:bool=False, # read all images too
     crop:int=180,    # side of the central square that a view shows, pixels
-) -> dict:           # path, labels, images, rows, files, size (and mode of most), read, ok, findings, notes
+) -> dict:           # path, labels, images, rows, files, size (and mode of most), read, ok, findings, notes, and what volunteers said
     "All that is wrong with the galaxies of a folder; raises `BadInput` where the folder or the list does not exist."
     if not Path(path).exists(): raise BadInput('no such folder', file=path)
     if valid and not Path(valid).exists(): raise BadInput('no such file', file=valid)
     found,res,kind = [],dict(path=str(path), rows=0, files=0, size=None, read=read, notes=[]),'labels'
     try:
         file = label_source(path, labels, schema)
-        ids = _audit_labels(file, schema, found)
-        res |= dict(labels=str(file), rows=len(ids))
+        read_labels = _audit_labels(file, schema, found)
+        res |= dict(labels=str(file), rows=len(read_labels)) | _described(read_labels)
         kind = 'images'
-        source = image_source(path, images, ids)
-        by_name = find_images(source)
-        _audit_names(ids, by_name, file, source, found)
+        files,source,names = locate_images(path, images, read_labels)
+        by_name = find_images(source) if files is None else {n: [f] for n,f in zip(names, files) if f.is_file()}
+        _audit_names(read_labels, names, by_name, file, source, found)
         kind = 'split'
-        is_valid = _audit_split(ids, valid, schema, file, found)
+        ids = pd.Series(read_labels.ids, read_labels.lines)
+        is_valid = _audit_split(ids, names, valid, read_labels.schema, file, found)
     except BadInput as e: return res | dict(ok=False, findings=[*found, _of_error(kind, e, path)])
     files = [f for same in by_name.values() for f in same]
-    res['notes'] = _notes(source, files, crop)
+    res['notes'] = [*read_labels.notes, *_notes(source, files, crop)]
     if read and files: res['size'] = _audit_images(files, is_valid, found)
     return res | dict(images=str(source), files=len(files), ok=not found, findings=found)
 
@@ -175,6 +210,7 @@ def audit_report(
     size = '' if res['size'] is None else ' of '+', '.join(res['size'])
     read = '' if res['read'] else ' (not read)'
     lines = [f'{res["path"]}: {plural(res["rows"], "row")}, {plural(res["files"], "image")}{size}{read}']
+    lines += _votes_lines(res)
     kinds = {}
     for f in res['findings']: kinds.setdefault(f['kind'], []).append(f)
     for kind,fs in kinds.items():

@@ -50,7 +50,8 @@ def _held_out(cfg, runs):
 # %% ../../nbs/44_training.crossval.ipynb #dfc7b01e
 def _summarize(cfg, out):
     "Write the out-of-fold predictions and the scores of finished folds"
-    runs,schema = [Run(out/f'fold{i}') for i in range(cfg.folds)],read_schema(cfg.schema)
+    runs = [Run(out/f'fold{i}') for i in range(cfg.folds)]
+    schema = runs[0].schema
     frac = {}
     for name,tables in (('oof', [r.predictions for r in runs]), ('oof_labels', [r.observed for r in runs])):
         table = pd.concat(tables).set_index(schema.id_column)[schema.columns]

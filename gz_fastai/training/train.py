@@ -24,6 +24,7 @@ from torch import nn
 from ..core import *
 from ..experiment import *
 from ..data.schema import *
+from ..data.campaigns import *
 from ..data.labels import *
 from ..data.catalogue import *
 from ..data.store import *
@@ -48,7 +49,12 @@ def config_catalogue(
 ) -> Catalogue:
     "The galaxies that `cfg` names, and which of them are held out; raises `BadInput` where there are none."
     if cfg.data is not None:
-        cat = Catalogue(cfg.data, valid=cfg.valid, schema=read_schema(cfg.schema), labels=cfg.labels, images=cfg.images)
+        folders = [cfg.data] if isinstance(cfg.data, str) else cfg.data
+        alone = [k for k in ('labels', 'images') if getattr(cfg, k) is not None and len(folders) > 1]
+        if alone: raise BadInput(f'{alone[0]} needs a single data folder', remedy=f'leave {alone[0]} out')
+        how = dict(schema=read_schema(cfg.schema) if cfg.schema else None, labels=cfg.labels, images=cfg.images)
+        if len(folders) == 1: cat = Catalogue(folders[0], valid=cfg.valid, **how)
+        else: cat = Catalogue.join([Catalogue(o, **how) for o in folders], cfg.valid)
     else:
         for name in ('valid', 'schema', 'labels', 'images'):
             alone = getattr(cfg, name) != getattr(Config, name)
@@ -311,11 +317,11 @@ def train(
     start,out,asked = time.time(),run_folder(cfg),config_record(cfg)
     old = check_folder('run', out, asked, config_defaults())
     if old and old.state == 'finished': return _already(out, asked)
-    schema = read_schema(cfg.schema)
     device = _check(cfg)
     cat = config_catalogue(cfg)
-    cfg,notes = _checked_recipe(cfg, len(schema), device)
-    print(f'{cat}\nTraining {cfg.arch} at {cfg.size} px on {device}, into {out}', *notes, sep='\n  ', flush=True)
+    cfg,notes = _checked_recipe(cfg, len(cat.schema), device)
+    print(cat, *cat.notes, sep='\n  ', flush=True)
+    print(f'Training {cfg.arch} at {cfg.size} px on {device}, into {out}', *notes, sep='\n  ', flush=True)
     store = Store.open(cat.files, crop=cfg.crop, size=cfg.size, unreadable=cfg.unreadable)
     if store.note: print(f'  {store.note}', flush=True)
     if len(store.bad): print(f'{plural(len(store.bad), "unreadable image")} skipped; the first: {store.bad.problem.iloc[0]}', flush=True)
