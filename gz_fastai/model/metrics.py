@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLEAR', 'galaxy_rmse', 'rmse_interval', 'paired_difference', 'question_rmse', 'question_accuracy', 'GalaxyRMSE',
-           'QuestionAccuracy', 'calibration', 'calibration_error', 'question_table']
+           'QuestionAccuracy', 'VotesNLL', 'calibration', 'calibration_error', 'question_table']
 
 # %% ../../nbs/21_model.metrics.ipynb #9bd3fde2
 import numpy as np
@@ -12,29 +12,52 @@ import pandas as pd
 from fastai.learner import Metric
 
 from ..data.schema import *
+from ..data.loaders import Votes
+from .votes import *
 
 # %% ../../nbs/21_model.metrics.ipynb #32a25389
 def _squares(pred, targ): return (np.asarray(pred, dtype=float)-np.asarray(targ, dtype=float))**2
 
+def _asked(targ, votes, schema):
+    "(n, columns) whether the question was asked, with `votes` of 0 where it was not"
+    return np.ones(np.shape(targ), dtype=bool) if votes is None else schema.spread(np.asarray(votes) > 0)
+
+def _by_galaxy(pred, targ, votes, schema):
+    "The mean squared error of each galaxy, and its weight in the mean over galaxies"
+    sq,asked = _squares(pred, targ),_asked(targ, votes, schema)
+    if votes is None: return sq.mean(1),np.ones(len(sq))
+    return (sq*asked).sum(1)/np.maximum(1, asked.sum(1)),asked.mean(1)
+
 def galaxy_rmse(
-    pred,   # (n, columns) predicted fractions
-    targ,   # (n, columns) vote fractions
-) -> float: # root mean squared error over all of them
+    pred,       # (n, columns) predicted fractions
+    targ,       # (n, columns) vote fractions
+    votes=None, # (n, questions) how many answered each question; default: all were asked
+    schema:Schema=GZ2, # what the columns are, for the votes
+) -> float:     # root mean squared error over all of them; NaN where nothing was asked
     "The competition's score; lower is better."
-    return float(np.sqrt(np.mean(_squares(pred, targ))))
+    if votes is None: return float(np.sqrt(np.mean(_squares(pred, targ))))
+    sq = _squares(pred, targ)[_asked(targ, votes, schema)]
+    return float(np.sqrt(sq.mean())) if len(sq) else np.nan
 
 # %% ../../nbs/21_model.metrics.ipynb #941a51a9
+def _mean(row, weight):
+    "A mean with weights; the plain one, to the last bit, where all are 1"
+    return (row*weight).sum()/max(weight.sum(), 1e-9)
+
 def rmse_interval(
     pred,            # (n, columns) predicted fractions
     targ,            # (n, columns) vote fractions
     level:float=.95, # probability that the interval covers
     draws:int=2000,  # bootstrap samples
     seed:int=0,      # of the draws
+    votes=None,      # (n, questions) how many answered each question; default: all were asked
+    schema:Schema=GZ2, # what the columns are, for the votes
 ) -> tuple:          # (low, high)
     "Percentile bootstrap interval of `galaxy_rmse` over galaxies."
-    row = _squares(pred, targ).mean(1)
+    row,weight = _by_galaxy(pred, targ, votes, schema)
     rng,n = np.random.default_rng(seed),len(row)
-    means = [row[rng.integers(0, n, n)].mean() for _ in range(draws)]
+    samples = (rng.integers(0, n, n) for _ in range(draws))
+    means = [_mean(row[i], weight[i]) for i in samples]
     return tuple(float(np.sqrt(q)) for q in np.quantile(means, [(1-level)/2, (1+level)/2]))
 
 # %% ../../nbs/21_model.metrics.ipynb #6e3f786f
@@ -45,14 +68,16 @@ def paired_difference(
     level:float=.95, # probability that the interval covers
     draws:int=2000,  # bootstrap samples
     seed:int=0,      # of the draws
+    votes=None,      # (n, questions) how many answered each question; default: all were asked
+    schema:Schema=GZ2, # what the columns are, for the votes
 ) -> tuple:          # (difference of the RMSEs, low, high)
     "How much higher the RMSE of `pred` is than that of `other`, with a bootstrap interval over the same galaxies."
-    a,b = [_squares(o, targ).mean(1) for o in (pred, other)]
+    (a,weight),(b,_) = [_by_galaxy(o, targ, votes, schema) for o in (pred, other)]
     rng,n = np.random.default_rng(seed),len(a)
-    samples = [rng.integers(0, n, n) for _ in range(draws)]
-    differences = [np.sqrt(a[i].mean())-np.sqrt(b[i].mean()) for i in samples]
+    def difference(i): return np.sqrt(_mean(a[i], weight[i]))-np.sqrt(_mean(b[i], weight[i]))
+    differences = [difference(rng.integers(0, n, n)) for _ in range(draws)]
     low,high = np.quantile(differences, [(1-level)/2, (1+level)/2])
-    return float(np.sqrt(a.mean())-np.sqrt(b.mean())),float(low),float(high)
+    return float(difference(slice(None))),float(low),float(high)
 
 # %% ../../nbs/21_model.metrics.ipynb #be440c15
 def _by_question(rows): return pd.DataFrame(rows, index=pd.RangeIndex(1, len(rows)+1))
@@ -61,19 +86,23 @@ def question_rmse(
     pred,              # (n, columns) predicted fractions
     targ,              # (n, columns) vote fractions
     schema:Schema=GZ2, # what the columns are
+    votes=None,        # (n, questions) how many answered each question; default: all were asked
 ) -> pd.DataFrame:     # question, rmse over its columns, share of the total squared error; index from 1
-    "The RMSE of each question: a row per question."
-    sq = _squares(pred, targ)
-    total = max(sq.sum(), 1e-30)
-    return _by_question([dict(question=q.text, rmse=float(np.sqrt(sq[:, s].mean())), share=float(sq[:, s].sum()/total))
-                         for q,s in zip(schema.questions, schema.slices)])
+    "The RMSE of each question: a row per question; NaN where no galaxy was asked it."
+    sq,asked = _squares(pred, targ),_asked(targ, votes, schema)
+    total = max(sq.sum() if votes is None else sq[asked].sum(), 1e-30)
+    def row(q, s):
+        mine = sq[asked[:, s.start], s]
+        return dict(question=q.text, rmse=float(np.sqrt(mine.mean())) if len(mine) else np.nan, share=float(mine.sum()/total))
+    return _by_question([row(q, s) for q,s in zip(schema.questions, schema.slices)])
 
 # %% ../../nbs/21_model.metrics.ipynb #718ba2d9
 CLEAR = .6 # least share of those who were asked for a clear majority
 
-def _leading(pred, targ, schema):
+def _leading(pred, targ, schema, votes=None, enough=None):
     "Question by question: whether the leading answer is right, whether the question was asked, and whether its majority is clear"
     asked,was_asked = schema.asked(targ),schema.was_asked(targ)
+    if votes is not None: was_asked = was_asked & (np.asarray(votes) > 0) if enough is None else np.asarray(votes) >= enough
     right = schema.favored(pred) == schema.favored(targ)
     for q,s in enumerate(schema.slices):
         most = targ[:, s].max(1)
@@ -85,27 +114,43 @@ def question_accuracy(
     pred,              # (n, columns) predicted fractions
     targ,              # (n, columns) vote fractions
     schema:Schema=GZ2, # what the columns are
+    votes=None,        # (n, questions) how many answered each question; default: all were asked
+    enough:float=None, # votes that a question needs for a galaxy to count, instead of half of all volunteers
 ) -> pd.DataFrame:     # accuracy over so many galaxies, clear_accuracy over so many clear; NaN where there are none
-    "How often the leading answer of a question is that of the volunteers: a row per question, index from 1."
+    """How often the leading answer of a question is that of the volunteers: a row per question, index from 1.
+    Papers count galaxies with `enough` votes, `ENOUGH` (20), say."""
     pred,targ = np.asarray(pred, dtype=float),np.asarray(targ, dtype=float)
     def share(right, of): return right[of].mean() if of.any() else np.nan
     return _by_question([dict(accuracy=share(right, asked), galaxies=int(asked.sum()),
                               clear_accuracy=share(right, clear), clear=int(clear.sum()))
-                         for right,asked,clear in _leading(pred, targ, schema)])
+                         for right,asked,clear in _leading(pred, targ, schema, votes, enough)])
 
 # %% ../../nbs/21_model.metrics.ipynb #ab6fcece
+def _arrays(pred, y, schema):
+    "Predicted fractions, those of the labels, and the votes for each question, `None` where these are fractions"
+    pred,targ = [o.float().cpu().numpy() for o in (pred, y)]
+    return (pred,schema.fractions(targ),schema.totals(targ)) if isinstance(y, Votes) else (pred,targ,None)
+
 class GalaxyRMSE(Metric):
     "The competition's score over an epoch, from the fractions that the loss's activation gives."
     name = 'rmse'
-    def reset(self): self.total,self.count = 0.,0
+    def __init__(self,
+        schema:Schema=GZ2, # what the columns are, where targets are votes
+    ): self.schema = schema
 
+    def reset(self): self.total,self.count = 0.,0
     def accumulate(self, learn):
         pred = learn.loss_func.activation(learn.pred.detach())
-        self.total += (pred-learn.y).float().square().sum().item()
-        self.count += pred.numel()
+        if isinstance(learn.y, Votes):
+            pred,targ,votes = _arrays(pred, learn.y, self.schema)
+            self.total += _squares(pred, targ)[_asked(targ, votes, self.schema)].sum()
+            self.count += _asked(targ, votes, self.schema).sum()
+        else:
+            self.total += (pred-learn.y).float().square().sum().item()
+            self.count += pred.numel()
 
     @property
-    def value(self): return (self.total/self.count)**.5 if self.count else None
+    def value(self): return float((self.total/self.count)**.5) if self.count else None
 
 # %% ../../nbs/21_model.metrics.ipynb #0fa278c4
 class QuestionAccuracy(Metric):
@@ -118,8 +163,8 @@ class QuestionAccuracy(Metric):
     def reset(self): self.right,self.count = 0,0
     def accumulate(self, learn):
         pred = learn.loss_func.activation(learn.pred.detach())
-        pred,targ = [o.float().cpu().numpy() for o in (pred, learn.y)]
-        counts = [(right[asked].sum(), asked.sum()) for right,asked,_ in _leading(pred, targ, self.schema)]
+        pred,targ,votes = _arrays(pred, learn.y, self.schema)
+        counts = [(right[asked].sum(), asked.sum()) for right,asked,_ in _leading(pred, targ, self.schema, votes)]
         right,count = np.array(counts).T
         self.right,self.count = self.right+right,self.count+count
 
@@ -127,6 +172,28 @@ class QuestionAccuracy(Metric):
     def value(self):
         some = np.asarray(self.count) > 0
         return float((self.right[some]/self.count[some]).mean()) if some.any() else None
+
+# %% ../../nbs/21_model.metrics.ipynb #9f8b6dfe
+class VotesNLL(Metric):
+    "Negative log-likelihood of the votes over an epoch, in sum over the questions, mean over the galaxies."
+    name = 'nll'
+    def __init__(self,
+        schema:Schema=GZ2, # what the columns are
+    ): self.schema = schema
+
+    def reset(self): self.pred,self.counts,self.sure = [],[],False
+    def accumulate(self, learn):
+        loss,raw = learn.loss_func,learn.pred.detach()
+        self.sure = hasattr(loss, 'concentrations')
+        self.pred.append((loss.concentrations if self.sure else loss.activation)(raw).float().cpu().numpy())
+        self.counts.append(learn.y.float().cpu().numpy())
+
+    @property
+    def value(self):
+        if not self.counts: return None
+        pred,counts = np.concatenate(self.pred),np.concatenate(self.counts)
+        if not self.sure: pred = to_concentrations(pred, fit_concentration(pred, counts, self.schema), self.schema)
+        return float(votes_nll(pred, counts, self.schema).sum(1).mean())
 
 # %% ../../nbs/21_model.metrics.ipynb #922456ba
 def _binned(pred, targ, bins):
@@ -141,10 +208,12 @@ def calibration(
     schema:Schema=GZ2, # what the columns are
     conditional:bool=False, # shares of those who were asked, over galaxies where the question was asked
     bins:int=10,       # of equal width from 0 to 1
+    votes=None,        # (n, questions) how many answered each question; default: all were asked
 ) -> pd.DataFrame:     # question (from 1), column, answer, predicted, observed: means of the bin, count
     "Predicted and observed fractions: a row per answer and bin that holds galaxies."
     pred,targ,rows = np.asarray(pred, dtype=float),np.asarray(targ, dtype=float),[]
     counts = schema.was_asked(targ) if conditional else np.ones((len(targ), len(schema.questions)), dtype=bool)
+    if votes is not None: counts = counts & (np.asarray(votes) > 0)
     if conditional: pred,targ = schema.conditional(pred),schema.conditional(targ)
     for q,(question,s) in enumerate(zip(schema.questions, schema.slices)):
         for c,answer in zip(range(s.start, s.stop), question.answers):
@@ -165,13 +234,15 @@ def question_table(
     pred,              # (n, columns) predicted fractions
     targ,              # (n, columns) vote fractions
     schema:Schema=GZ2, # what the columns are
+    votes=None,        # (n, questions) how many answered each question; default: all were asked
 ) -> pd.DataFrame:     # a row per question; conditional_ columns are among those who were asked
     "How well each question is answered: RMSE and its share of the squared error, accuracy of the leading answer, calibration."
     pred,targ = np.asarray(pred, dtype=float),np.asarray(targ, dtype=float)
-    res = question_rmse(pred, targ, schema).join(question_accuracy(pred, targ, schema))
+    res = question_rmse(pred, targ, schema, votes).join(question_accuracy(pred, targ, schema, votes))
     sq,asked = _squares(schema.conditional(pred), schema.conditional(targ)),schema.was_asked(targ)
+    if votes is not None: asked = asked & (np.asarray(votes) > 0)
     squares = [sq[asked[:, q], s] for q,s in enumerate(schema.slices)]
     res['conditional_rmse'] = [float(np.sqrt(o.mean())) if len(o) else np.nan for o in squares]
-    res['calibration_error'] = calibration_error(calibration(pred, targ, schema))
-    res['conditional_calibration_error'] = calibration_error(calibration(pred, targ, schema, conditional=True))
+    for name,conditional in dict(calibration_error=False, conditional_calibration_error=True).items():
+        res[name] = calibration_error(calibration(pred, targ, schema, conditional, votes=votes))
     return res
