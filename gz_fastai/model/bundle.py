@@ -30,7 +30,7 @@ _ENTRIES = { # of model.json -> what they have to be, and a test of it
     'arch': ('the name of a timm model', lambda o: isinstance(o, str) and ':' not in o),
     'hidden': ('a list of widths', lambda o: isinstance(o, (list, tuple))),
     'drop': ('a number from 0 to 1', lambda o: _numbers([o], 1) and 0 <= o <= 1),
-    'activation': (f'one of {", ".join(ACTIVATIONS)}', lambda o: isinstance(o, str) and o in ACTIVATIONS),
+    'activation': (f'one of {", ".join(SAVED_ACTIVATIONS)}', lambda o: isinstance(o, str) and o in SAVED_ACTIVATIONS),
     'size': ('a whole number of pixels', lambda o: _whole(o, 1, 4096)),
     'crop': ('a whole number of pixels', lambda o: _whole(o, 1, 10**5)),
     'stats': ('means and standard deviations of three colors', lambda o: isinstance(o, (list, tuple)) and len(o) == 2
@@ -107,7 +107,7 @@ def read_model(
         load_weights(model, tensors, file)
         check_size(model, info['size'])
     except BadInput as e: raise BadInput(e.problem, file=e.file or file.with_suffix('.json'), remedy=e.remedy) from None
-    return model.eval(),RMSELoss(schema, info['activation']),info
+    return model.eval(),saved_loss(info['activation'], schema),info
 
 # %% ../../nbs/26_model.bundle.ipynb #1b6e1e52
 def check_written(

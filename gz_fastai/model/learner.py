@@ -140,7 +140,7 @@ def galaxy_learner(
     lora_rank:int=8,          # of LoRA's corrections
     precision:str='auto',     # 'fp32', 'bf16', 'fp16'; 'auto' is the best for the device
     compile:bool=False,       # with PyTorch's compiler
-    metrics=None,             # default: the competition's score and the accuracy of the leading answers
+    metrics=None,             # default: the competition's score, the accuracy of the leading answers, the likelihood of votes
     cbs=None,                 # further callbacks
     lr:float=None,            # learning rate; default: that of the optimizer
     wd:float=.05,             # decoupled weight decay
@@ -151,12 +151,14 @@ def galaxy_learner(
     check_choice('opt', opt, ['auto', *OPTIMIZERS])
     check_choice('precision', precision, ['auto', *PRECISIONS])
     check_choice('finetune', finetune, FINETUNE)
-    loss_func = galaxy_loss(loss, dls.schema, activation)
+    check_loss(loss, dls.schema, dls.counts)
+    loss_func = galaxy_loss(loss, dls.schema, activation, dls.counts)
     pretrained = bool(kwargs.get('pretrained') or kwargs.get('weights'))
     if opt == 'auto': opt = default_opt(pretrained)
     if lr is None: lr = default_lr(opt, pretrained)
     if precision == 'auto': precision,_ = auto_precision(dls.device)
-    if metrics is None: metrics = [GalaxyRMSE(), QuestionAccuracy(dls.schema)]
+    if metrics is None:
+        metrics = [o(dls.schema) for o in (GalaxyRMSE, QuestionAccuracy, *[VotesNLL]*dls.counts)]
     model = _network(model, dls, **kwargs)
     adapted = add_lora(model, lora_rank) if finetune == 'lora' else None
     learn = Learner(dls, model, loss_func=loss_func, opt_func=OPTIMIZERS[opt], splitter=default_split,

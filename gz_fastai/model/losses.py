@@ -13,7 +13,6 @@ from torch import nn
 
 from ..core import *
 from ..data.schema import *
-from ..data.loaders import Votes
 
 # %% ../../nbs/20_model.losses.ipynb #4604d137
 def _groups(schema):
@@ -125,10 +124,11 @@ class RMSELoss(nn.Module):
         schema:Schema=GZ2,        # the tree
         activation:str='softmax', # a name in ACTIVATIONS
         reduction:str='mean',     # 'none' gives the RMSE of each galaxy
+        counts:bool=False,        # targets are votes
     ):
         super().__init__()
         check_choice('activation', activation, ACTIVATIONS)
-        self.act,self.reduction = ACTIVATIONS[activation](schema),reduction
+        self.act,self.reduction,self.counts = ACTIVATIONS[activation](schema),reduction,counts
 
         self.by_question = _ByQuestion(schema)
 
@@ -146,7 +146,7 @@ class RMSELoss(nn.Module):
         return sq.sum((*over, 2))/weight.sum(over).clamp_min(1e-6)
 
     def forward(self, raw, targ):
-        if isinstance(targ, Votes): mse = self._weighed(raw, targ.as_subclass(torch.Tensor))
+        if self.counts: mse = self._weighed(raw, targ)
         else:
             sq = (self.act(raw)-targ.float())**2
             mse = sq.mean(1) if self.reduction == 'none' else sq.mean()
@@ -170,9 +170,9 @@ def _log_rising(a, k): return torch.lgamma(a+k)-torch.lgamma(a)      # log of a 
 
 class VotesLoss(nn.Module):
     "Negative log-likelihood of the votes under a Dirichlet-multinomial distribution per question; no activation is chosen."
+    counts = True
     def __init__(self,
         schema:Schema=GZ2,      # the tree
-        activation:str=None,    # not used
         reduction:str='mean',   # 'none' gives the sum over the questions of each galaxy
     ):
         super().__init__()
@@ -186,7 +186,7 @@ class VotesLoss(nn.Module):
     def forward(self, raw, targ):
         with torch.autocast(raw.device.type, enabled=False):
             conc = self.by_question(self.concentrations(raw))
-            votes = self.by_question(targ.as_subclass(torch.Tensor).to(conc.dtype))
+            votes = self.by_question(targ.to(conc.dtype))
             a,n = conc.sum(-1),votes.sum(-1)
             ways = torch.lgamma(1+n)-torch.lgamma(1+votes).sum(-1)
             each = _log_rising(a, n)-ways-_log_rising(torch.where(conc > 0, conc, 1.), votes).sum(-1)
@@ -201,10 +201,11 @@ def galaxy_loss(
     name:str,      # a name in LOSSES
     schema:Schema, # the tree
     activation:str, # a name in ACTIVATIONS; 'votes' has its own
+    counts:bool=False, # targets are votes
 ) -> nn.Module:
     "The loss of that name; raises `BadInput` where there is no such loss or activation."
     check_choice('loss', name, LOSSES)
-    return LOSSES[name](schema, activation)
+    return VotesLoss(schema) if name == 'votes' else LOSSES[name](schema, activation, counts=counts)
 
 def saved_loss(
     activation:str, # a name in SAVED_ACTIVATIONS

@@ -12,7 +12,6 @@ import pandas as pd
 from fastai.learner import Metric
 
 from ..data.schema import *
-from ..data.loaders import Votes
 from .votes import *
 
 # %% ../../nbs/21_model.metrics.ipynb #32a25389
@@ -126,10 +125,12 @@ def question_accuracy(
                          for right,asked,clear in _leading(pred, targ, schema, votes, enough)])
 
 # %% ../../nbs/21_model.metrics.ipynb #ab6fcece
-def _arrays(pred, y, schema):
+def _are_votes(learn): return getattr(learn.loss_func, 'counts', False)     # fastai casts targets to plain tensors
+
+def _arrays(pred, learn, schema):
     "Predicted fractions, those of the labels, and the votes for each question, `None` where these are fractions"
-    pred,targ = [o.float().cpu().numpy() for o in (pred, y)]
-    return (pred,schema.fractions(targ),schema.totals(targ)) if isinstance(y, Votes) else (pred,targ,None)
+    pred,targ = [o.float().cpu().numpy() for o in (pred, learn.y)]
+    return (pred,schema.fractions(targ),schema.totals(targ)) if _are_votes(learn) else (pred,targ,None)
 
 class GalaxyRMSE(Metric):
     "The competition's score over an epoch, from the fractions that the loss's activation gives."
@@ -141,8 +142,8 @@ class GalaxyRMSE(Metric):
     def reset(self): self.total,self.count = 0.,0
     def accumulate(self, learn):
         pred = learn.loss_func.activation(learn.pred.detach())
-        if isinstance(learn.y, Votes):
-            pred,targ,votes = _arrays(pred, learn.y, self.schema)
+        if _are_votes(learn):
+            pred,targ,votes = _arrays(pred, learn, self.schema)
             self.total += _squares(pred, targ)[_asked(targ, votes, self.schema)].sum()
             self.count += _asked(targ, votes, self.schema).sum()
         else:
@@ -163,7 +164,7 @@ class QuestionAccuracy(Metric):
     def reset(self): self.right,self.count = 0,0
     def accumulate(self, learn):
         pred = learn.loss_func.activation(learn.pred.detach())
-        pred,targ,votes = _arrays(pred, learn.y, self.schema)
+        pred,targ,votes = _arrays(pred, learn, self.schema)
         counts = [(right[asked].sum(), asked.sum()) for right,asked,_ in _leading(pred, targ, self.schema, votes)]
         right,count = np.array(counts).T
         self.right,self.count = self.right+right,self.count+count
