@@ -12,7 +12,8 @@ from .core import BadInput
 from .experiment import open_experiment
 from .data.schema import GZ2, Question, Schema
 from .data.campaigns import CAMPAIGNS, read_schema
-from .data.images import find_images, read_image
+from .data.images import find_images
+from .data.fits import Reading, choose_reading, read_image
 from .data.labels import read_fractions, read_table, write_fractions
 from .data.votes import Labels, converted, read_labels, to_labels, write_table
 from .data.sample import make_sample

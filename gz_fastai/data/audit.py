@@ -16,6 +16,7 @@ from PIL import Image
 from ..core import *
 from .schema import *
 from .images import *
+from .fits import *
 from .labels import *
 from .votes import *
 from .catalogue import *
@@ -129,8 +130,7 @@ def _notes(source, files, crop):
     for f in files[::-(-len(files)//9)] if files else []:
         try: sizes.append(read_image(f)[0].size)
         except BadInput: continue
-    width,height = np.median(sizes, axis=0).astype(int) if sizes else (crop, crop)
-    return [*res, *filter(None, [crop_note(crop, width, height)])]
+    return [*res, *filter(None, [crop_note(crop, sizes)] if sizes else [])]
 
 # %% ../../nbs/16_data.audit.ipynb #e5e5f594
 _RARE = .05 # of the galaxies: a question asked in fewer is rarely asked

@@ -102,12 +102,13 @@ class ColorJitter(RandTransform):
     def before_call(self, b, split_idx):
         x = b[0] if isinstance(b, tuple) else b
         self.do = True
-        amounts = torch.empty(6, len(x), 1, 1, device=x.device).uniform_(-1, 1)*math.log(1+self.amount)
+        n = x.shape[1]     # channels
+        amounts = torch.empty(3+n, len(x), 1, 1, device=x.device).uniform_(-1, 1)*math.log(1+self.amount)
         factors = torch.exp(amounts*(torch.rand(len(x), 1, 1, device=x.device) < self.p_image))
         brightness,contrast,saturation = factors[:3]
-        balance = factors[3:].squeeze(-1).permute(1, 2, 0).mT     # (n, 3, 1)
-        gray = torch.full((3, 3), 1/3, device=x.device)
-        mix = saturation*torch.eye(3, device=x.device)+(1-saturation)*gray
+        balance = factors[3:].squeeze(-1).permute(1, 2, 0).mT     # (images, n, 1)
+        gray = torch.full((n, n), 1/n, device=x.device)
+        mix = saturation*torch.eye(n, device=x.device)+(1-saturation)*gray
         self.mix,self.pivot = brightness*contrast*balance*mix,contrast
     def encodes(self, x:TensorImage):
         px = x.as_subclass(torch.Tensor).flatten(2)

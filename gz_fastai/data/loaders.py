@@ -13,6 +13,7 @@ from fastai.vision.all import *
 
 from ..core import *
 from .schema import *
+from .fits import *
 from .catalogue import *
 from .store import *
 from .augment import *
@@ -33,13 +34,14 @@ def pixel_stats(
     store:Store, # where the pixels are
     rows,        # the training galaxies
     max_rows:int=4096, # take at most so many of them, evenly spaced
-) -> tuple:        # (mean, std), three floats each, for pixels in [0, 1]
-    "Mean and standard deviation of each color over the central view of the training galaxies."
+) -> tuple:        # (mean, std), a float for each channel, for pixels in [0, 1]
+    "Mean and standard deviation of each channel over the central view of the training galaxies."
     m = round(store.side*(1-1/MARGIN)/2)
-    counts = np.zeros((3, 256))
+    channels = store.pixels.shape[-1]
+    counts = np.zeros((channels, 256))
     for r in rows[::-(-len(rows)//max_rows)]:
         px = store.pixels[r, m:store.side-m, m:store.side-m]
-        counts += [np.bincount(px[..., c].ravel(), minlength=256) for c in range(3)]
+        counts += [np.bincount(px[..., c].ravel(), minlength=256) for c in range(channels)]
     p,v = counts/counts.sum(1, keepdims=True),np.arange(256)/255
     mean = p@v
     return mean.tolist(),np.sqrt(p@v**2-mean**2).clip(1e-3).tolist()
@@ -62,7 +64,7 @@ class StorePixels(_LooksUp):
         device='cpu', # where the network runs
     ):
         super().__init__()
-        self.pixels,self.crop,self.size = store.pixels,store.crop,store.size
+        self.pixels,self.crop,self.size,self.reading = store.pixels,store.crop,store.size,store.reading
         if fits_on(store.pixels.nbytes, device): self.resident = torch.from_numpy(store.pixels).to(device)
 
     def _look_up(self, rows):
@@ -71,7 +73,7 @@ class StorePixels(_LooksUp):
         return self.resident[torch.as_tensor(rows, device=self.resident.device)]
 
     def _read(self, files):
-        def one(f): return read_stored(f, self.crop, self.size)
+        def one(f): return read_stored(f, self.crop, self.size, self.reading)
         return torch.from_numpy(np.stack(list(in_threads(one, files, 'Decoding images'))))
 
     def encodes(self, items):
@@ -144,14 +146,14 @@ class GalaxyDataLoaders(DataLoaders):
         bs:int=128,     # batch size
         batch_tfms=None, # list of batch transforms, within a CentralView; default: galaxy_transforms(size)
         stats=None,     # (mean, std) to normalize with; default: those of the training galaxies
-        store:Store=None, # the pixels; default: Store.open for this crop and size
+        store:Store=None, # the pixels; default: Store.open for this crop and size, read as choose_reading says
         device=None,    # default: fastai's choice
     ):
         """Loaders of `cat`'s training and validation galaxies, with the store built where needed; raises `BadInput`
         on an unreadable image or a store of other galaxies. Galaxies whose image `store` skipped are in neither.
         A pretrained model needs the `stats` of its data config."""
         if bs < 1: raise BadInput(f'bs must be at least 1, not {bs}')
-        store = store or Store.open(cat.files, crop=crop, size=size)
+        store = store or Store.open(cat.files, crop=crop, size=size, reading=choose_reading(cat.files)[0])
         _check_store(store, cat, crop, size)
         cat = cat.exclude(store.bad.row)
         stats = stats or pixel_stats(store, cat.train)
@@ -161,13 +163,13 @@ class GalaxyDataLoaders(DataLoaders):
         dls = block.dataloaders(range(len(cat)), bs=min(bs, len(cat.train)), num_workers=0, device=device)
         dls = cls(*dls.loaders, device=dls.device)
         dls.schema,dls.c,dls.size,dls.crop,dls.stats = cat.schema,len(cat.schema),size,crop,stats
-        dls.counts = cat.counts is not None
+        dls.counts,dls.reading = cat.counts is not None,store.reading
         return dls
 
 # %% ../../nbs/19_data.loaders.ipynb #fc59f03b
 @patch
 def test_dl(self:GalaxyDataLoaders,
-    test_items,  # one or several image files, or (height, width, 3) arrays of bytes
+    test_items,  # one or several image files, or (height, width, channels) arrays of bytes
     rm_type_tfms=None, # as in fastai, which passes it
     **kwargs     # of the loader, bs for example
 ) -> GalaxyDL:
@@ -181,7 +183,7 @@ def test_dl(self:GalaxyDataLoaders,
 def new_empty(self:GalaxyDataLoaders) -> GalaxyDataLoaders:
     "These loaders without their galaxies."
     res = DataLoaders.new_empty(self)
-    for o in ('schema', 'c', 'size', 'crop', 'stats', 'counts'): setattr(res, o, getattr(self, o))
+    for o in ('schema', 'c', 'size', 'crop', 'stats', 'counts', 'reading'): setattr(res, o, getattr(self, o))
     for dl in res.loaders:
         for tl in dl.dataset.tls: tl.splits = L([], [])     # row numbers
     return res
@@ -189,7 +191,7 @@ def new_empty(self:GalaxyDataLoaders) -> GalaxyDataLoaders:
 # %% ../../nbs/19_data.loaders.ipynb #b498cf67
 def plot_galaxies(
     captions,      # for each galaxy, the text above it, or the texts above and below
-    imgs,          # (3, h, w) images in [0, 1]
+    imgs,          # (channels, h, w) images in [0, 1]
     ctxs=None,     # axes to draw on; default: new ones
     max_n:int=9,   # draw at most so many
     nrows:int=None, # of new axes
@@ -206,7 +208,9 @@ def plot_galaxies(
         ctxs = axs.flatten()
         for ax in ctxs[n:]: ax.set_axis_off()
     for img,(above,*below),ax in zip(imgs[:n], captions, ctxs):
-        img.clamp(0, 1).show(ctx=ax)
+        img = img.clamp(0, 1)
+        if len(img) != 3: img = type(img)(three_bands(img.movedim(0, -1)).movedim(-1, 0))
+        img.show(ctx=ax)
         ax.set_title(above, fontsize=7)
         for text in below: ax.text(.5, -.03, text, transform=ax.transAxes, ha='center', va='top', fontsize=7)
     return ctxs[:n]

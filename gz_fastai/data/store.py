@@ -6,7 +6,7 @@
 __all__ = ['MARGIN', 'DENSITY', 'stored_geometry', 'stored_pixels', 'read_stored', 'Store', 'cached_stores', 'clear_cache']
 
 # %% ../../nbs/17_data.store.ipynb #47da525b
-import csv, errno, hashlib, io, math, os, re, shutil, sys, zlib
+import csv, errno, hashlib, io, json, math, os, re, shutil, sys, zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from fastcore.basics import patch
 
 from ..core import *
 from .images import *
+from .fits import *
 
 # %% ../../nbs/17_data.store.ipynb #e6e80fec
 MARGIN = 1.5   # stored side over the side that an unaugmented view shows
@@ -34,51 +35,76 @@ def stored_geometry(
     raise BadInput(f'no images can be stored for crop {crop} and size {size}', remedy=remedy)
 
 # %% ../../nbs/17_data.store.ipynb #d309711b
-def stored_pixels(
-    im,             # Pillow image, RGB
-    crop:int,       # side of the central square that a view shows, in pixels of the original
-    size:int,       # side of a view, pixels
-    scale:float=1., # side of the image over that of the original, where it was decoded smaller
-) -> np.ndarray:    # (side, side, 3) uint8, see stored_geometry
-    "The stored square of an image; a smaller image gets a black frame."
-    square,side = stored_geometry(crop, size)
-    half,cx,cy = square/2*scale,im.width/2,im.height/2
-    box = cx-half,cy-half,cx+half,cy+half
+def _resized(px, side, box):
+    "A square part of an image, a Pillow image or bytes, at another size; beyond the edges it is black"
+    if isinstance(px, np.ndarray) and px.shape[2] != 3:
+        bands = [Image.fromarray(np.ascontiguousarray(px[..., i])) for i in range(px.shape[2])]
+        return np.stack([_resized(o, side, box) for o in bands], -1)
+    im = Image.fromarray(np.ascontiguousarray(px)) if isinstance(px, np.ndarray) else px
     if min(box) < 0 or box[2] > im.width or box[3] > im.height:
-        im = im.crop([math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])])
-        box = None
+        whole = [math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])]
+        im,box = im.crop(whole),[o-whole[i%2] for i,o in enumerate(box)]
     return np.asarray(im.resize((side, side), Image.Resampling.BICUBIC, box=box))
 
-# %% ../../nbs/17_data.store.ipynb #77c08f0d
-def _decode(file, crop, size):
-    "The stored pixels of an image, and its width and height"
-    if isinstance(file, np.ndarray):
-        is_rgb = file.ndim == 3 and file.shape[-1] == 3 and file.dtype == np.uint8 and file.size
-        if is_rgb: return stored_pixels(Image.fromarray(file), crop, size),file.shape[1::-1]
-        raise BadInput(f'an image must be an (h, w, 3) array of uint8, not {file.shape} of {file.dtype}')
+def stored_pixels(
+    px,             # (h, w, channels) bytes, or a Pillow image
+    crop:float,     # side of the central square that a view shows, in pixels of the original
+    size:int,       # side of a view, pixels
+    scale:float=1., # side of the image over that of the original, where it was decoded smaller
+    enlarge:bool=True, # scale a smaller image up; otherwise it gets a black frame
+) -> np.ndarray:    # (side, side, channels) uint8, see stored_geometry
+    "The stored square of an image."
+    width,height = px.shape[1::-1] if isinstance(px, np.ndarray) else px.size
     square,side = stored_geometry(crop, size)
-    im,scale = read_image(file, min_scale=min(1., side/square))
-    return stored_pixels(im, crop, size, scale),(round(im.width/scale), round(im.height/scale))
+    if not isinstance(crop, int): square = crop*MARGIN
+    if enlarge: square = min(square, min(width, height)/scale*MARGIN)
+    half,cx,cy = square/2*scale,width/2,height/2
+    return _resized(px, side, (cx-half, cy-half, cx+half, cy+half))
+
+# %% ../../nbs/17_data.store.ipynb #77c08f0d
+def _crop_of(info, crop, reading):
+    "The side of a view in pixels of the original"
+    if not reading.fov: return crop
+    remedy = 'remove fov and set crop, in pixels'
+    if not info['arcsec']: raise BadInput('its header has no pixel scale, which fov needs', remedy=remedy)
+    return float(np.clip(reading.fov/info['arcsec'], 1, 10**5))
+
+def _decode(file, crop, size, reading=Reading()):
+    "The stored pixels of an image, its width and height, the side of its view in its pixels, and how many were filled"
+    if isinstance(file, np.ndarray):
+        whole = file.ndim == 3 and file.shape[-1] == reading.n and file.dtype == np.uint8 and file.size
+        if whole: return stored_pixels(file, crop, size, enlarge=reading.enlarge),file.shape[1::-1],crop,0
+        raise BadInput(f'an image must be an (h, w, {reading.n}) array of uint8, not {file.shape} of {file.dtype}')
+    square,side = stored_geometry(crop, size)
+    px,info = read_pixels(file, min(1., side/square), reading)
+    scale = info['scale']
+    height,width = (round(o/scale) for o in px.shape[:2])
+    if scale < 1 and min(width, height) < crop:      # it will be scaled up
+        px,scale = read_pixels(file, 1., reading)[0],1.
+    try: crop = _crop_of(info, crop, reading)
+    except BadInput as e: raise BadInput(e.problem, file=file, remedy=e.remedy) from None
+    return stored_pixels(px, crop, size, scale, reading.enlarge),(width, height),crop,info['filled']
 
 def read_stored(
-    file,     # image file from find_images, or an (h, w, 3) array of bytes
+    file,     # image file from find_images, or an (h, w, channels) array of bytes
     crop:int, # side of the central square that a view shows, in pixels of the original
     size:int, # side of a view, pixels
-) -> np.ndarray: # (side, side, 3) uint8, see stored_geometry
+    reading:Reading=Reading(), # how files are read
+) -> np.ndarray: # (side, side, channels) uint8, see stored_geometry
     "The stored pixels of an image; raises `BadInput` where it cannot be read."
-    return _decode(file, crop, size)[0]
+    return _decode(file, crop, size, reading)[0]
 
 # %% ../../nbs/17_data.store.ipynb #8b99e013
 class Store:
     "The centers of many images as one memory-mapped array, with `MARGIN` around what a view shows."
-    version = 4
-    columns = ['row', 'crc', 'width', 'height', 'file', 'problem'] # of the index
+    version = 5
+    columns = ['row', 'crc', 'width', 'height', 'crop', 'filled', 'file', 'problem'] # of the index
     def __init__(self,
         folder, # a complete store
     ):
         self.folder = Path(folder)
         self.info = read_json(self.folder/'store.json')
-        self.pixels = np.load(self.folder/'pixels.npy', mmap_mode='c')  # (n, side, side, 3) uint8
+        self.pixels = np.load(self.folder/'pixels.npy', mmap_mode='c')  # (n, side, side, channels) uint8
         self.index = pd.read_csv(self.folder/'index.csv', keep_default_na=False)
 
     def __len__(self): return len(self.pixels)
@@ -90,6 +116,8 @@ class Store:
     @property
     def size(self): return self.info['size']          # of a view, pixels
     @property
+    def reading(self): return Reading.from_dict(self.info.get('reading'))     # how the files were read
+    @property
     def side(self): return self.pixels.shape[1]       # of what is stored, pixels
     @property
     def bad(self): return self.index[self.index.problem != '']
@@ -100,9 +128,15 @@ class Store:
 # %% ../../nbs/17_data.store.ipynb #22680140
 @patch(as_prop=True)
 def note(self:Store) -> str: # empty where nothing is wrong
-    "What may be wrong with the crop for most of these images."
+    "What may be wrong with these images, or with the crop for them."
     good = self.index[self.index.problem == '']
-    return crop_note(self.crop, *good[['width', 'height']].median().astype(int)) if len(good) else ''
+    if not len(good): return ''
+    sides,fov = good[['width', 'height']].to_numpy(),self.reading.fov
+    small,filled = int((sides.min(1) < good.crop).sum()),int((good.filled > 0).sum())
+    notes = [crop_note(self.crop, sides)] if not fov else []
+    if fov and small: notes.append(f'{small:,} of {plural(len(good), "image")} are smaller than a view of {fov:g}"; they are scaled up to fill it')
+    if filled: notes.append(f'{filled:,} of {plural(len(good), "image")} have pixels without a value, which are filled with sky')
+    return '; '.join(filter(None, notes))
 
 # %% ../../nbs/17_data.store.ipynb #f58920a4
 @patch(cls_method=True)
@@ -112,34 +146,39 @@ def open(cls:Store,
     size:int=64,  # side of a view, pixels
     folder=None,  # where stores are kept; default: stores in cache_home()
     unreadable:str='fatal', # an image that cannot be read: 'fatal' or 'skip'
+    reading:Reading=Reading(), # how files are read
 ) -> Store:
     """The store of these files, built where needed; raises `BadInput` on an unreadable image, unless those are skipped,
     and where the store cannot be written."""
     check_choice('unreadable', unreadable, ['fatal', 'skip'])
     remedy = 'name them when the catalogue is made'
     if files is None or not len(files): raise BadInput('there are no image files', remedy=remedy)
-    done = Path(folder or cache_home()/'stores')/_digest(files, crop, size)
-    store = _load_if_complete(done, files, crop, size)
+    done = Path(folder or cache_home()/'stores')/_digest(files, crop, size, reading)
+    store = _load_if_complete(done, files, crop, size, reading)
     if store is None:
         with made_once(done, 'Another process is decoding these images; waiting for it'):
-            store = _load_if_complete(done, files, crop, size)
+            store = _load_if_complete(done, files, crop, size, reading)
             if store is None:
                 shutil.rmtree(done, ignore_errors=True)
-                _build(done, files, crop, size, unreadable)
+                _build(done, files, crop, size, unreadable, reading)
                 store = cls(done)
     if unreadable == 'fatal':
-        for r in store.bad.row: read_image(files[r])     # skipped by another: raises
+        for r in store.bad.row: _decode(files[r], crop, size, reading)     # skipped by another: raises
     return store
 
 # %% ../../nbs/17_data.store.ipynb #f3a9dacf
-def _digest(files, crop, size):
+def _info(n, crop, size, reading):
+    "What `store.json` says, as it will be read again"
+    return json.loads(json.dumps(dict(version=Store.version, n=n, crop=crop, size=size, reading=reading.to_dict())))
+
+def _digest(files, crop, size, reading):
     "A digest of everything that the pixels depend on"
-    h = hashlib.blake2s(repr([Store.version, crop, size]).encode(), digest_size=10)
+    h = hashlib.blake2s(json.dumps(_info(len(files), crop, size, reading)).encode(), digest_size=10)
     for f in files: h.update(f'{file_fingerprint(f)}\n'.encode(errors='surrogateescape'))
     return h.hexdigest()
 
-def _readable(file):
-    try: read_image(file)
+def _readable(*args):
+    try: _decode(*args)
     except BadInput: return False
     return True
 
@@ -151,14 +190,14 @@ def _as_written(folder, changed):
     def equal(a): return [zlib.crc32(px) for px in store.pixels[a:a+256]] == store.index.crc[a:a+256].tolist()
     return all(in_threads(equal, range(0, len(store), 256), 'Checking stored pixels'))
 
-def _load_if_complete(folder, files, crop, size):
+def _load_if_complete(folder, files, crop, size, reading):
     "The store in `folder`; `None` where it is missing, damaged, or skips an image that can be read now"
     if not folder.exists(): return None
     n,side = len(files),stored_geometry(crop, size)[1]
     try:
         store = Store(folder)
-        whole = (store.info == dict(version=Store.version, n=n, crop=crop, size=size)
-                 and store.pixels.shape == (n, side, side, 3) and store.pixels.dtype == np.uint8
+        whole = (store.info == _info(n, crop, size, reading)
+                 and store.pixels.shape == (n, side, side, reading.n) and store.pixels.dtype == np.uint8
                  and store.index.columns.tolist() == Store.columns and store.index.row.tolist() == list(range(n))
                  and (store.index.dtypes[:4] == int).all()
                  and _as_written(folder, (folder/'pixels.npy').stat().st_mtime_ns))
@@ -167,7 +206,7 @@ def _load_if_complete(folder, files, crop, size):
         if e.errno in (errno.EMFILE, errno.ENFILE, errno.EIO): raise     # nothing is wrong with the store
         return None
     except Exception: return None     # damage has many names
-    return None if not whole or any(_readable(files[r]) for r in store.bad.row) else store
+    return None if not whole or any(_readable(files[r], crop, size, reading) for r in store.bad.row) else store
 
 # %% ../../nbs/17_data.store.ipynb #88f1ad1d
 _MUCH = 10e9 # bytes; a build that takes more says so
@@ -206,14 +245,14 @@ def _done(index, pixels):
     text = index.read_text(encoding='utf-8', errors='replace') if index.exists() else ''
     lines = [o for o in text.splitlines(keepends=True)[1:] if o.endswith('\n')]
     for i,(line,px) in enumerate(zip(lines, pixels)):
-        if not re.fullmatch(rf'{i},{zlib.crc32(px)},\d+,\d+,{_CELL},{_CELL}\n', line): return lines[:i]
+        if not re.fullmatch(rf'{i},{zlib.crc32(px)},\d+,\d+,[\d.]+,\d+,{_CELL},{_CELL}\n', line): return lines[:i]
     return lines[:len(pixels)]
 
 # %% ../../nbs/17_data.store.ipynb #a8e799f4
-def _resume(folder, n, side):
+def _resume(folder, shape):
     "The pixels of an unfinished store, and how many rows of it are done"
     folder.mkdir(exist_ok=True)
-    file,index,shape = folder/'pixels.npy',folder/'index.csv',(n, side, side, 3)
+    file,index,n = folder/'pixels.npy',folder/'index.csv',shape[0]
     try: usable = np.load(file, mmap_mode='r').shape == shape
     except Exception: usable = False     # damage has many names
     if not usable: _allocate(file, shape)
@@ -224,17 +263,18 @@ def _resume(folder, n, side):
     return pixels,start
 
 # %% ../../nbs/17_data.store.ipynb #aee3db61
-def _build(done, files, crop, size, unreadable):
+def _build(done, files, crop, size, unreadable, reading):
     "Decode `files` into the store `done`, from where an earlier build stopped"
     tmp = done.with_name(f'{done.name}.partial')
-    pixels,start = _resume(tmp, len(files), stored_geometry(crop, size)[1])
+    side = stored_geometry(crop, size)[1]
+    pixels,start = _resume(tmp, (len(files), side, side, reading.n))
     def one(i):
         "Decode an image; its line of the index"
-        try: (pixels[i],(width,height)),problem = _decode(files[i], crop, size),''
+        try: (pixels[i],sides,view,filled),problem = _decode(files[i], crop, size, reading),''
         except BadInput as e:
             if unreadable == 'fatal': raise
-            pixels[i],width,height,problem = 0,0,0,' '.join(str(e).split())
-        return _line(i, zlib.crc32(pixels[i]), width, height, files[i].name, problem)
+            pixels[i],sides,view,filled,problem = 0,(0, 0),0,0,' '.join(str(e).split())
+        return _line(i, zlib.crc32(pixels[i]), *sides, round(view, 2), filled, files[i].name, problem)
     rows = range(start, len(files))
     try:
         with (tmp/'index.csv').open('a', encoding='utf-8') as index:
@@ -246,7 +286,7 @@ def _build(done, files, crop, size, unreadable):
     except BadInput:
         shutil.rmtree(tmp)           # once the image is mended it will be another store
         raise
-    write_json(tmp/'store.json', dict(version=Store.version, n=len(files), crop=crop, size=size))
+    write_json(tmp/'store.json', _info(len(files), crop, size, reading))
     tmp.rename(done)
 
 # %% ../../nbs/17_data.store.ipynb #519ca444

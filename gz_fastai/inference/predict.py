@@ -21,6 +21,7 @@ from ..core import *
 from ..experiment import *
 from ..data.schema import *
 from ..data.images import *
+from ..data.fits import *
 from ..data.labels import *
 from ..data.store import *
 from ..data.augment import *
@@ -63,15 +64,15 @@ class Predictor:
         self.dtype = PRECISIONS[auto_precision(self.device)[0] if precision == 'auto' else precision]
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.activation,self.schema = loss.activation,Schema.from_dict(self.info['schema'])
-        self.size,self.crop = self.info['size'],self.info['crop']
+        self.size,self.crop,self.reading = self.info['size'],self.info['crop'],check_reading(self.info.get('reading'))
         self.mats = (view_matrices(views)/MARGIN).to(self.device)
         self.mean,self.std = [torch.tensor(o, device=self.device)[:, None, None] for o in self.info['stats']]
 
 # %% ../../nbs/30_inference.predict.ipynb #9c2f133b
 @patch
 def views(self:Predictor,
-    pixels, # (n, side, side, 3) bytes of a Store for this run's crop and size
-):          # yields (n, 3, size, size) floats, view after view
+    pixels, # (n, side, side, channels) bytes of a Store for this run's crop and size
+):          # yields (n, channels, size, size) floats, view after view
     "What the network sees of some galaxies, normalized."
     x = torch.as_tensor(pixels).to(self.device).movedim(-1, 1)
     for m in self.mats:
@@ -81,7 +82,7 @@ def views(self:Predictor,
 @patch
 @torch.no_grad()
 def __call__(self:Predictor,
-    pixels, # (n, side, side, 3) bytes of a Store for this run's crop and size
+    pixels, # (n, side, side, channels) bytes of a Store for this run's crop and size
 ) -> torch.Tensor: # (n, columns) fractions, the mean over the views
     "The vote fractions of some galaxies."
     total = 0
@@ -93,12 +94,12 @@ def __call__(self:Predictor,
 # %% ../../nbs/30_inference.predict.ipynb #63ef75ff
 @patch
 def predict(self:Run,
-    images,      # files, or (height, width, 3) arrays of bytes on the scale of the training images
+    images,      # files, or (height, width, channels) arrays of bytes on the scale of the training images
     views:int=1, # a number in VIEWS
 ) -> pd.DataFrame: # a row per image, a column per answer
     "The vote fractions of some images; raises `BadInput` on an unreadable one."
     predictor = Predictor(self, views)
-    pixels = [read_stored(o, predictor.crop, predictor.size) for o in images]
+    pixels = [read_stored(o, predictor.crop, predictor.size, predictor.reading) for o in images]
     frac = [predictor(np.stack(pixels[a:a+256])).numpy() for a in range(0, len(pixels), 256)]
     names = [str(i) if isinstance(o, np.ndarray) else image_name(Path(o)) for i,o in enumerate(images)]
     return pd.DataFrame(np.concatenate(frac), columns=predictor.schema.columns, index=names)
@@ -230,7 +231,7 @@ def _predict_run(predictor, store, part, bs):
 # %% ../../nbs/30_inference.predict.ipynb #3552aa2e
 def _stores(preds, files, strict):
     "The pixels that each member looks at, and the problems of unreadable images by row"
-    stores = [Store.open(files, crop=p.crop, size=p.size, unreadable='skip') for p in preds]
+    stores = [Store.open(files, crop=p.crop, size=p.size, unreadable='skip', reading=p.reading) for p in preds]
     bad = {r: problem for o in stores for r,problem in zip(o.bad.row, o.bad.problem)}
     if strict and bad: raise BadInput(next(iter(bad.values())), remedy='without strict it gets the mean label')
     return stores,bad

@@ -316,7 +316,7 @@ def galaxy_model(
     drop:float=.1,   # dropout in the head
     weights=None,    # for the backbone, instead of a download: a file (.safetensors or .pth) or a run's folder
     size:int=None,   # side of the input, pixels, for backbones that need to know it
-    **kwargs         # passed to timm.create_model
+    **kwargs         # passed to timm.create_model; in_chans is the number of channels
 ) -> nn.Sequential:  # (body, head)
     "A timm backbone without its classifier, and a fully connected head; raises `BadInput` where there is no such model or there are no such weights."
     check_arch(arch)
@@ -342,20 +342,23 @@ def input_size(
 # %% ../../nbs/22_model.backbones.ipynb #12e659f0
 def timm_stats(
     model,   # from galaxy_model
-) -> tuple:  # (mean, std), three floats each, for pixels in [0, 1]
-    "What timm normalizes the input of this backbone with."
+    channels:int=3, # of its input
+) -> tuple:  # (mean, std), a float for each channel, for pixels in [0, 1]
+    "What timm normalizes the input of this backbone with; where that is not three colors, each gets their mean."
     cfg = timm.data.resolve_model_data_config(model[0])
-    return list(cfg['mean']),list(cfg['std'])
+    stats = cfg['mean'],cfg['std']
+    return tuple(list(o) if channels == len(o) else [sum(o)/len(o)]*channels for o in stats)
 
 # %% ../../nbs/22_model.backbones.ipynb #18c98fb3
 def check_size(
     model,    # from galaxy_model; unchanged
     size:int, # side of the input, pixels
+    channels:int=3, # of the input
 ):
     "Raise `BadInput` where the network cannot take images of this size."
     training = model.training
     try:
-        with torch.no_grad(): model.eval()(torch.zeros(1, 3, size, size))
+        with torch.no_grad(): model.eval()(torch.zeros(1, channels, size, size))
     except Exception as e:      # a network fails in its own way
         cfg = getattr(model[0], 'default_cfg', None) or {}
         remedy = f'it was made for size {cfg["input_size"][-1]}' if 'input_size' in cfg else None

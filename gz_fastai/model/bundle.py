@@ -14,6 +14,7 @@ import torch
 
 from ..core import *
 from ..data.schema import *
+from ..data.fits import *
 from .losses import *
 from .backbones import *
 from .adapters import *
@@ -33,8 +34,9 @@ _ENTRIES = { # of model.json -> what they have to be, and a test of it
     'activation': (f'one of {", ".join(SAVED_ACTIVATIONS)}', lambda o: isinstance(o, str) and o in SAVED_ACTIVATIONS),
     'size': ('a whole number of pixels', lambda o: _whole(o, 1, 4096)),
     'crop': ('a whole number of pixels', lambda o: _whole(o, 1, 10**5)),
-    'stats': ('means and standard deviations of three colors', lambda o: isinstance(o, (list, tuple)) and len(o) == 2
-              and all(_numbers(x, 3) for x in o) and min(o[1]) > 0),
+    'stats': ('means and standard deviations of the channels', lambda o: isinstance(o, (list, tuple)) and len(o) == 2
+              and isinstance(o[0], (list, tuple)) and all(_numbers(x, len(o[0])) for x in o)
+              and min(o[1], default=0) > 0),
     'schema': ('a schema', lambda o: isinstance(o, dict)),
     'trained_on': ('a number of galaxies and the mean of their labels', lambda o: isinstance(o, dict)
                    and _whole(o.get('galaxies'), 0, 10**12) and isinstance(o.get('mean'), list))}
@@ -47,6 +49,9 @@ def _check_info(info, file):
         if name not in info: raise BadInput(f'lacks {name}', file=file)
         if not test(info[name]): raise BadInput(f'{name} must be {what}, not {_shown(info[name])}', file=file)
     check_args(info.get('args'), file)
+    n = info['args'].get('in_chans', 3)
+    channels = len(info['stats'][0]) == n == check_reading(info.get('reading'), file).n
+    if not channels: raise BadInput('args, stats and reading differ in the number of channels', file=file)
     try:
         check_arch(info['arch'])
         schema = Schema.from_dict(info['schema'])
@@ -105,7 +110,7 @@ def read_model(
         known = {k: info[k] for k in ('size', 'hidden', 'drop')} | info['args']
         model = galaxy_model(info['arch'], len(schema), **known)
         load_weights(model, tensors, file)
-        check_size(model, info['size'])
+        check_size(model, info['size'], len(info['stats'][0]))
     except BadInput as e: raise BadInput(e.problem, file=e.file or file.with_suffix('.json'), remedy=e.remedy) from None
     return model.eval(),saved_loss(info['activation'], schema),info
 
@@ -113,7 +118,7 @@ def read_model(
 def check_written(
     folder, # with model.safetensors and model.json
     model,  # that was written there
-    x,      # (n, 3, size, size) normalized batch, on the device of the model
+    x,      # (n, channels, size, size) normalized batch, on the device of the model
 ):
     "Raise `RuntimeError` where the network in a folder gives different outputs than `model`, beyond rounding."
     again,_,_ = read_model(folder)

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..data.schema import *
+from ..data.fits import *
 from ..data.loaders import *
 from ..model.metrics import *
 from ..model.runs import *
@@ -222,7 +223,7 @@ def plot_top_losses(x:TensorImage, y:Fractions, samples, outs, raws, losses,
 # %% ../../nbs/50_report.figures.ipynb #9517ed30
 def occlusion(
     run,           # a Run, or its folder
-    pixels,        # (n, side, side, 3) uint8 pixels of a Store for this run's crop and size
+    pixels,        # (n, side, side, channels) uint8 pixels of a Store for this run's crop and size
     columns,       # (n,) the column to explain, for each galaxy
     device:str='auto', # 'cpu', 'cuda', 'mps', or fastai's choice
 ) -> tuple:        # ((n, size, size, 3) what the network sees, 0 to 1; (n, size, size) by how much the fraction falls)
@@ -233,6 +234,7 @@ def occlusion(
     side,step = max(2, p.size//5),max(1, p.size//8)
     explain = Occlusion(lambda x: p.activation(p.model(x)))
     target = [int(c) for c in columns]
-    falls = explain.attribute(view, (3, side, side), (3, step, step), baselines=0, target=target)
-    seen = (view*p.std+p.mean).clamp(0, 1).movedim(1, -1)
+    n = view.shape[1]
+    falls = explain.attribute(view, (n, side, side), (n, step, step), baselines=0, target=target)
+    seen = three_bands((view*p.std+p.mean).clamp(0, 1).movedim(1, -1))
     return seen.cpu().numpy(),falls[:, 0].detach().cpu().numpy()

@@ -23,7 +23,7 @@ from .. import __version__
 from ..core import *
 from ..experiment import *
 from ..data.schema import *
-from ..data.images import *
+from ..data.fits import *
 from ..data.store import *
 from ..model.metrics import *
 from ..model.runs import *
@@ -103,7 +103,8 @@ def _baseline_rows(subject, cat):
     m = subject.exp.metrics
     rows = [('perfect model (noise of the votes)', m['noise_floor'], None)] if 'noise_floor' in m else []
     if cat is None or subject.folds: return rows+[(k, v, None) for k,v in m.get('baselines', {}).items()]
-    store = Store.open(cat.files, crop=subject.info['crop'], size=subject.info['size'], unreadable='skip')
+    store = Store.open(cat.files, crop=subject.info['crop'], size=subject.info['size'], unreadable='skip',
+                       reading=check_reading(subject.info.get('reading')))
     good = cat.exclude(store.bad.row)
     targ = good.labels[good.valid]
     return rows+[(k, galaxy_rmse(p, targ), rmse_interval(p, targ)) for k,p in all_baselines(good, store).items()]
@@ -197,16 +198,18 @@ def _selection(subject, n=6):
     return res | {'Typical of each leading answer (median error)': _typical(subject)}
 
 # %% ../../nbs/51_report.pages.ipynb #5b081af7
-def _thumbnail(file, crop):
+def _thumbnail(file, crop, reading):
     "The central square of an image that a network sees"
-    im = read_image(file)[0].convert('RGB')
+    im = read_image(file, reading=reading)[0]
     x,y,half = im.width//2,im.height//2,min(crop, *im.size)//2
     return _jpeg(np.asarray(im.crop((x-half, y-half, x+half, y+half))))
 
 def _card(subject, file, i, stands_for):
     "One galaxy: its picture, its error, what the volunteers said and what was predicted"
+    info = subject.info
+    image = _thumbnail(file, info['crop'], check_reading(info.get('reading')))
     told = [subject.schema.describe(o[i]) for o in (subject.targ, subject.pred)]
-    return dict(id=subject.ids[i], image=_thumbnail(file, subject.info['crop']), stands_for=stands_for,
+    return dict(id=subject.ids[i], image=image, stands_for=stands_for,
                 error=_errors(subject)[i], observed=told[0], predicted=told[1])
 
 def _overlay(seen, fall, largest):
@@ -219,7 +222,8 @@ def _overlay(seen, fall, largest):
 def _looks(subject, files, rows):
     "What the leading answer to the first question depends on, galaxy by galaxy"
     info,first,answers = subject.info,subject.schema.slices[0],subject.schema.questions[0].answers
-    store = Store.open([files[subject.ids[i]] for i in rows], crop=info['crop'], size=info['size'], unreadable='skip')
+    store = Store.open([files[subject.ids[i]] for i in rows], crop=info['crop'], size=info['size'], unreadable='skip',
+                       reading=check_reading(info.get('reading')))
     leading = [int(subject.pred[i, first].argmax()) for i in rows]
     seen,falls = occlusion(subject.runs[0], store.pixels[:], [first.start+a for a in leading])
     largest = max(np.abs(falls).max(), 1e-6)

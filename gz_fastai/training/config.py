@@ -105,6 +105,8 @@ class Config:
     drop:Annotated[float, Range(0, .99), Search(low=0., high=.5)]=.1 # dropout in the head
     size:Annotated[int, Range(16, 4096)]=None # side of the input in pixels; default: 64, or what the backbone needs
     crop:Annotated[int, Range(16, 10**5)]=180 # side of the central square of the original that it shows, in pixels
+    fov:Annotated[float, Range(1e-3, 10**6)]=None # the same in arcseconds, by the pixel scale of each FITS image
+    bands:Annotated[str, Fixed]=None # bands of FITS images with commas, in their order; default: as their headers say
     rotate:Annotated[float, Range(0, 180)]=180. # rotate by up to this many degrees either way
     p_rotate:Annotated[float, Range(0, 1), Search(low=.5, high=1.), Needs('rotate', 0)]=1. # probability of the rotation
     p_flip:Annotated[float, Range(0, 1), Search(low=0., high=.5)]=.5 # probability of a flip or quarter turn
@@ -136,6 +138,8 @@ class Config:
         from_pretrained = self.pretrained or self.weights
         if self.finetune != 'all' and not from_pretrained:
             raise BadInput(f'finetune {self.finetune!r} needs pretrained weights', remedy='set pretrained, or weights')
+        both = self.fov is not None and self.crop != Config.crop
+        if both: raise BadInput('fov and crop both say how much is seen', remedy='remove one of them')
         wide = any(type(o) is not int or not 1 <= o <= 2**16 for o in self.hidden) or len(self.hidden) > 16
         if wide: raise BadInput(f'hidden must be a list of widths, whole numbers from 1 to {2**16}, not {_shown(self.hidden)}')
 

@@ -33,7 +33,7 @@ def _finished(out, folds):
 def _predict(run, files, bs, device):
     "Predictions of a run for some files, one view each, and the rows that cannot be read"
     p = Predictor(run, device=device)
-    store = Store.open(files, crop=p.crop, size=p.size, unreadable='skip')
+    store = Store.open(files, crop=p.crop, size=p.size, unreadable='skip', reading=p.reading)
     return np.concatenate([p(store.pixels[a:a+bs]).numpy() for a in range(0, len(store), bs)]),store.bad.row
 
 def _held_out(cfg, runs):

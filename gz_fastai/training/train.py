@@ -27,6 +27,7 @@ from ..data.schema import *
 from ..data.campaigns import *
 from ..data.labels import *
 from ..data.catalogue import *
+from ..data.fits import *
 from ..data.store import *
 from ..data.augment import *
 from ..data.loaders import *
@@ -67,20 +68,25 @@ def config_catalogue(
 def build_model(
     cfg:Config, # with arch, pretrained, weights, hidden, drop and size
     n_out:int,  # raw outputs, one per column of the schema
+    channels:int=3, # of the input
 ):              # (body, head)
     "The network that `cfg` describes; raises `BadInput` where there is no such model or there are no such weights."
-    return galaxy_model(cfg.arch, n_out, cfg.pretrained, cfg.hidden, cfg.drop, cfg.weights, cfg.size)
+    args = dict(in_chans=channels) if channels != 3 or model_folder(cfg.weights) else {}
+    return galaxy_model(cfg.arch, n_out, cfg.pretrained, cfg.hidden, cfg.drop, cfg.weights, cfg.size, **args)
 
 def _as_seen(cfg, info):
     "`cfg` with the size and the crop of the run that its weights come from, unless it has its own"
     size = info['size'] if cfg.size is None else cfg.size
-    return replace(cfg, size=size, crop=info['crop'] if cfg.crop == Config.crop else cfg.crop)
+    if cfg.fov or cfg.crop != Config.crop: return replace(cfg, size=size)
+    if fov := check_reading(info.get('reading')).fov: return replace(cfg, size=size, fov=fov)
+    return replace(cfg, size=size, crop=info['crop'])
 
-def _stats(cfg, model):
+def _stats(cfg, model, channels):
     "What the input is normalized with: as the weights expect, or `None` for the statistics of the galaxies"
     if run := model_folder(cfg.weights): return read_info(run)['stats']
-    return timm_stats(model) if cfg.pretrained or cfg.weights else None
+    return timm_stats(model, channels) if cfg.pretrained or cfg.weights else None
 
+# %% ../../nbs/43_training.train.ipynb #c7d640c9
 def resolve_config(
     cfg:Config, # some of its settings may be open
     model,      # the network that it describes
@@ -90,7 +96,7 @@ def resolve_config(
     pretrained,notes = bool(cfg.pretrained or cfg.weights),cfg.idle()
     if run := model_folder(cfg.weights):
         cfg = _as_seen(cfg, read_info(run))
-        notes.append(f'size {cfg.size} and crop {cfg.crop}: the weights come from {run}')
+        notes.append(f'size {cfg.size} and {f"fov {cfg.fov:g}" if cfg.fov else f"crop {cfg.crop}"}: the weights come from {run}')
     if cfg.size is None: cfg = replace(cfg, size=input_size(model, pretrained))
     if cfg.opt == 'auto':
         cfg = replace(cfg, opt=default_opt(pretrained))
@@ -132,8 +138,9 @@ def build_learner(
 ):                 # a fastai Learner
     "The learner that `cfg` describes, the same one each time."
     set_seed(cfg.seed, reproducible=True)
-    model = build_model(cfg, len(cat.schema))
-    stats = _stats(cfg, model)
+    channels = store.reading.n
+    model = build_model(cfg, len(cat.schema), channels)
+    stats = _stats(cfg, model, channels)
     dls = GalaxyDataLoaders.from_catalogue(cat, size=cfg.size, crop=cfg.crop, bs=cfg.bs, store=store, device=device,
                                            stats=stats, batch_tfms=_transforms(cfg))
     return galaxy_learner(dls, model, cfg.activation, cfg.loss, cfg.opt, cfg.finetune, cfg.lora_rank, cfg.precision,
@@ -213,13 +220,15 @@ def score_predictions(
     return res
 
 # %% ../../nbs/43_training.train.ipynb #35b4c754
-def _bundle_info(cfg, cat, stats, metrics, versions):
+def _bundle_info(cfg, cat, dls, metrics, versions):
     "What `model.json` says of a run's network"
     arch,args = arch_source(cfg.arch, cfg.weights)
+    if dls.reading.n != 3: args = args | dict(in_chans=dls.reading.n)
     trained_on = dict(data=str(cat.path), galaxies=len(cat.train), ids=ids_digest(cat.ids[cat.train]),
                       synthetic=metrics['synthetic'], mean=cat.labels[cat.train].mean(0, dtype=float).tolist())
     network = dict(arch=arch, args=args, hidden=cfg.hidden, drop=cfg.drop, activation=cfg.activation)
-    view = dict(schema=cat.schema.to_dict(), size=cfg.size, crop=cfg.crop, stats=stats)
+    view = dict(schema=cat.schema.to_dict(), size=cfg.size, crop=cfg.crop, stats=dls.stats)
+    view['reading'] = dls.reading.to_dict()
     scores = dict(rmse=metrics['rmse'], galaxies=metrics['galaxies'])
     return network | view | dict(versions=versions, scores=scores, trained_on=trained_on)
 
@@ -235,7 +244,7 @@ def _save(out, cfg, cat, learn, seconds, versions):
     write_fractions(out/'valid_labels.csv', ids, cat.labels[cat.valid], cat.schema)
     trained_on = pd.DataFrame({cat.schema.id_column: cat.ids[cat.train]})
     with atomic_write(out/'trained_on.csv') as tmp: trained_on.to_csv(tmp, index=False)
-    write_model(out, learn.model, _bundle_info(cfg, cat, learn.dls.stats, metrics, versions))
+    write_model(out, learn.model, _bundle_info(cfg, cat, learn.dls, metrics, versions))
     check_written(out, learn.model, views)
     write_json(out/'metrics.json', metrics)
 
@@ -260,11 +269,11 @@ def _check(cfg):
     _check_log(cfg.log)
     return checked_device(cfg.device)
 
-def _checked_recipe(cfg, n_out, device):
+def _checked_recipe(cfg, n_out, device, channels):
     "`cfg` with what the network decides, once it is known to exist and to take images of that size; a line on each choice"
-    model = build_model(cfg, n_out)
+    model = build_model(cfg, n_out, channels)
     cfg,notes = resolve_config(cfg, model, device)
-    check_size(model, cfg.size)
+    check_size(model, cfg.size, channels)
     if cfg.finetune == 'lora': notes.append(add_lora(model, cfg.lora_rank))
     return cfg,notes
 
@@ -281,6 +290,14 @@ def _chosen(cfg):
     "What became of the settings that may be left open"
     return {k: getattr(cfg, k) for k in ('size', 'crop', 'opt', 'lr', 'epochs', 'precision')}
 
+# %% ../../nbs/43_training.train.ipynb #bbc5ec27
+def _reading(cfg, cat, old):
+    "How the images are read, as an unfinished run did or chosen now; a line on each choice"
+    known = old.resolved.get('reading') if old else None
+    if known: return check_reading(known, old.path),[]
+    if run := model_folder(cfg.weights): cfg = _as_seen(cfg, read_info(run))
+    return choose_reading(cat.files, cfg.bands, cfg.fov)
+
 def _already(out, asked):
     "The run that is finished in this folder"
     with claim('run', out, asked, config_defaults()): print(f'{out} holds this run, finished', flush=True)
@@ -292,7 +309,7 @@ def _work(rec, cfg, cat, store, device, start, cbs):
     rec.pin(**cat.digest(), images=store.digest)
     def make_learner(c): return build_learner(c, cat, store, device, out)
     cfg = _begin(rec, cfg, make_learner, start)
-    rec.resolve(**_chosen(cfg), device=str(device))
+    rec.resolve(**_chosen(cfg), device=str(device), reading=store.reading.to_dict())
     learn = make_learner(cfg)
     trained,every = count_trained(learn.model)
     part = f'{trained:,} of {every:,} parameters are trained' if trained < every else f'{every:,} parameters'
@@ -319,10 +336,11 @@ def train(
     if old and old.state == 'finished': return _already(out, asked)
     device = _check(cfg)
     cat = config_catalogue(cfg)
-    cfg,notes = _checked_recipe(cfg, len(cat.schema), device)
+    reading,seen = _reading(cfg, cat, old)
+    cfg,notes = _checked_recipe(cfg, len(cat.schema), device, reading.n)
     print(cat, *cat.notes, sep='\n  ', flush=True)
-    print(f'Training {cfg.arch} at {cfg.size} px on {device}, into {out}', *notes, sep='\n  ', flush=True)
-    store = Store.open(cat.files, crop=cfg.crop, size=cfg.size, unreadable=cfg.unreadable)
+    print(f'Training {cfg.arch} at {cfg.size} px on {device}, into {out}', *notes, *seen, sep='\n  ', flush=True)
+    store = Store.open(cat.files, crop=cfg.crop, size=cfg.size, unreadable=cfg.unreadable, reading=reading)
     if store.note: print(f'  {store.note}', flush=True)
     if len(store.bad): print(f'{plural(len(store.bad), "unreadable image")} skipped; the first: {store.bad.problem.iloc[0]}', flush=True)
     cat = cat.exclude(store.bad.row)
@@ -346,7 +364,9 @@ def _config_of(learn, cat, out, arch):
     drop = next((m.p for m in head.modules() if isinstance(m, nn.Dropout)), 0.)
     epochs = max(1, len(learn.recorder.values))
     fit = dict(opt=_name_of(OPTIMIZERS, learn.opt_func), lr=float(learn.lr), epochs=epochs, precision=half)
+    reading = learn.dls.reading
     view = dict(size=learn.dls.size, crop=learn.dls.crop, bs=learn.dls.bs)
+    view |= dict(fov=reading.fov, bands=','.join(reading.bands) or None)
     network = dict(arch=arch or body.default_cfg['architecture'], hidden=tuple(widths[:-1]), drop=drop)
     return Config(data=cat.path, out=out, **network, **loss, **fit, **view)
 
@@ -366,7 +386,7 @@ def run_from_learner(
     with claim('run', Path(out), config_record(cfg), config_defaults()) as rec:
         done = 'already contains a finished run'
         if rec.state == 'finished': raise BadInput(done, file=out, remedy='choose another folder')
-        rec.resolve(**_chosen(cfg), device=str(learn.dls.device))
+        rec.resolve(**_chosen(cfg), device=str(learn.dls.device), reading=learn.dls.reading.to_dict())
         names = list(learn.recorder.metric_names)[1:-1]
         history = pd.DataFrame(map(list, learn.recorder.values), columns=names).rename_axis('epoch')
         with atomic_write(rec.path/'history.csv') as tmp: history.to_csv(tmp)
