@@ -86,6 +86,7 @@ def image_source(
     path,        # a folder, or the zip of all files of the competition
     images=None, # a folder or zip of images, by itself or in the folder
     ids=(),      # the names that they should have
+    bands=(),    # as for find_images
 ) -> Path:
     """The images of a folder: those that are named, Kaggle's, or the place that has images of most of the galaxies,
     a folder in it or the folder itself; raises `BadInput` where there are none."""
@@ -95,7 +96,7 @@ def image_source(
     if images: raise BadInput('no such folder or zip', file=path/images)
     known = set(ids)
     folders = sorted(f for f in path.glob('*') if f.is_dir() and not f.name.startswith('.'))
-    matches = {o: len(known & find_images(o).keys()) for o in [*folders, path] if o.is_dir()}
+    matches = {o: len(known & find_images(o, bands).keys()) for o in [*folders, path] if o.is_dir()}
     if any(matches.values()): return max(matches, key=matches.get)
     if found := _all_in_one(path, _IMAGES): return found
     problem = f'no image folder {_IMAGES} or {_IMAGES}.zip, and no images of these galaxies'
@@ -107,9 +108,9 @@ def _passed(source):
     return f'; passed over there: {others}' if others else ''
 
 # %% ../../nbs/14_data.catalogue.ipynb #40b42b4f
-def _match_images(ids, images, where, names=None):
+def _match_images(ids, images, where, names=None, bands=()):
     "The image of each galaxy in a folder or zip, where it may have another name than its ID"
-    found = find_images(images)
+    found = find_images(images, bands)
     if names is not None: found = {i: found[n] for i,n in zip(ids, names) if n in found}
     missing = [r for r,i in enumerate(ids) if i not in found]
     if missing:
@@ -136,6 +137,7 @@ def locate_images(
     path,          # a folder, or the zip of all files of the competition
     images,        # a folder or zip of images, or None
     labels:Labels, # of the galaxies
+    bands=(),      # as for find_images
 ) -> tuple: # (files that the table names, or None; the folder or zip; the name that each galaxy's image has there)
     """Where the images are: at the paths that the table gives, or in a folder or zip, named by an ID or as in the table;
     raises `BadInput` where there are none."""
@@ -147,15 +149,15 @@ def locate_images(
     if paths: names['file'] = [image_name(o) or normalize_name(o.name) for o in paths]
     others = [c for c in ID_COLUMNS if c not in names and list(table.columns).count(c) == 1]
     names |= {c: [id_text(o) for o in table[c]] for c in others}
-    source = image_source(path, images, [o for c in names.values() for o in c])
+    source = image_source(path, images, [o for c in names.values() for o in c], bands)
     if len(names) == 1: return None,source,names[labels.schema.id_column]
-    found = find_images(source).keys()
+    found = find_images(source, bands).keys()
     return None,source,max(names.values(), key=lambda o: len(found & set(o)))
 
-def _find_files(path, images, labels, where):
+def _find_files(path, images, labels, where, bands=()):
     "(the folder or zip of the images, the file of each galaxy)"
-    files,source,names = locate_images(path, images, labels)
-    if files is None: return source,_match_images(labels.ids, source, where, names)
+    files,source,names = locate_images(path, images, labels, bands)
+    if files is None: return source,_match_images(labels.ids, source, where, names, bands)
     gone = [r for r,f in enumerate(files) if not f.is_file()]
     if not gone: return source,files
     problem = f'no image {files[gone[0]]}{_and_n_more(gone)}'
@@ -179,6 +181,7 @@ class Catalogue:
         schema:Schema=None, # what the label columns are; default: what their names say
         labels=None,       # label table; default: Kaggle's, or the only table with the columns of a campaign
         images=None,       # folder or zip of images; default: those that the table names, Kaggle's, or the most fitting
+        bands=(),          # of images in a file for each band, as for find_images
     ):
         "Raises `BadInput` at the first thing that is wrong with the folder, with its file, its line and the galaxy."
         self.path = Path(path)
@@ -186,7 +189,7 @@ class Catalogue:
         read = read_labels(self.labels_file, schema)
         self._take(read)
         def where(r): return dict(file=self.labels_file, line=int(read.lines[r]))
-        self.images,self.files = _find_files(path, images, read, where)
+        self.images,self.files = _find_files(path, images, read, where, bands)
         self.truth = _sample_truth(path, self.ids, self.schema)
         self._split(valid)
 

@@ -101,7 +101,7 @@ def predict(self:Run,
     predictor = Predictor(self, views)
     pixels = [read_stored(o, predictor.crop, predictor.size, predictor.reading) for o in images]
     frac = [predictor(np.stack(pixels[a:a+256])).numpy() for a in range(0, len(pixels), 256)]
-    names = [str(i) if isinstance(o, np.ndarray) else image_name(Path(o)) for i,o in enumerate(images)]
+    names = [str(i) if isinstance(o, np.ndarray) else image_name(o) for i,o in enumerate(images)]
     return pd.DataFrame(np.concatenate(frac), columns=predictor.schema.columns, index=names)
 
 @patch
@@ -131,9 +131,10 @@ def image_ids(
     images,    # folder or zip of images
     ids=None,  # CSV with the IDs to predict, in order; default: all, by number
     schema:Schema=GZ2, # with the name of the ID column
+    bands=(),  # as for find_images
 ) -> tuple:    # (IDs, files)
     "The galaxies to predict and their files; raises `BadInput` where an image is missing or ambiguous."
-    found = find_images(images)
+    found = find_images(images, bands)
     other = passed_over(images) if not found else ''
     if not found: raise BadInput('contains no images' + f'; ignored: {other}'*bool(other), file=images)
     for name,files in found.items():
@@ -284,7 +285,7 @@ def predict_images(
     members,weights = member_runs(runs, weights)
     preds = _predictors(members, views=views, device=device, precision=precision)
     schema = preds[0].schema
-    names,files = image_ids(images, ids, schema)
+    names,files = image_ids(images, ids, schema, preds[0].reading.bands)
     seen = np.array([r.trained_on(names) for r in members])
     asked = _prediction(members, weights, images, files, names, views, precision)
     known = [i for i,o in zip(names, seen.all(0)) if o]

@@ -53,7 +53,8 @@ def config_catalogue(
         folders = [cfg.data] if isinstance(cfg.data, str) else cfg.data
         alone = [k for k in ('labels', 'images') if getattr(cfg, k) is not None and len(folders) > 1]
         if alone: raise BadInput(f'{alone[0]} needs a single data folder', remedy=f'leave {alone[0]} out')
-        how = dict(schema=read_schema(cfg.schema) if cfg.schema else None, labels=cfg.labels, images=cfg.images)
+        schema = read_schema(cfg.schema) if cfg.schema else None
+        how = dict(schema=schema, labels=cfg.labels, images=cfg.images, bands=band_list(cfg.bands))
         if len(folders) == 1: cat = Catalogue(folders[0], valid=cfg.valid, **how)
         else: cat = Catalogue.join([Catalogue(o, **how) for o in folders], cfg.valid)
     else:
