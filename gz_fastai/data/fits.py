@@ -245,8 +245,8 @@ def _planes_of(file, reading):
     if isinstance(file, bytes): return _fits_planes(file, given)
     if not isinstance(file, BandFiles): return _fits_planes(read_limited(file), given)
     planes = [_fits_planes(read_limited(f), given) for f in file.files.values()]
-    wrong = [f'{f.name} has shape {p[0].shape}' for f,p in zip(file.files.values(), planes) if p[0].shape[1:] != planes[0][0].shape[1:]]
-    if wrong: raise BadInput(f'{wrong[0]}, not {planes[0][0].shape}')
+    shapes = {f.name: p[0].shape[1:] for f,p in zip(file.files.values(), planes)}
+    if len(set(shapes.values())) > 1: raise BadInput(f'its bands differ in shape: {shapes}')
     return np.concatenate([p[0][:1] for p in planes]),[band_name(o) for o in file.files],planes[0][2]
 
 def _fits_bytes(file, reading):

@@ -192,6 +192,7 @@ def is_image_parquet(
     schema = _parquet_schema(file, file.stat().st_mtime_ns)
     return schema is not None and _image_column(schema) is not None
 
+# %% ../../nbs/11_data.images.ipynb #24ddb2af
 @lru_cache(256)
 def _image_rows(file, changed):
     "The images of a parquet file"
