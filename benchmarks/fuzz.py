@@ -36,6 +36,7 @@ from PIL import Image
 
 from gz_fastai.core import *
 from gz_fastai.data.images import *
+from gz_fastai.data.fits import *
 from gz_fastai.data.labels import *
 from gz_fastai.data.sample import *
 from gz_fastai.data.schema import *

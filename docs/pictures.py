@@ -19,6 +19,7 @@ from PIL import Image
 
 from gz_fastai.data.catalogue import *
 from gz_fastai.data.images import *
+from gz_fastai.data.fits import *
 from gz_fastai.data.schema import *
 from gz_fastai.model.runs import *
 

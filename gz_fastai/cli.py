@@ -389,7 +389,8 @@ def _check_data(folder, images=False, json_=False, **given):
     from gz_fastai.data.audit import audit_folder, audit_report
     from gz_fastai.data.campaigns import read_schema
     cfg = read_config(given)
-    res = audit_folder(folder, cfg.valid, cfg.schema and read_schema(cfg.schema), cfg.labels, cfg.images, read=images, crop=cfg.crop)
+    schema = read_schema(cfg.schema) if cfg.schema else None
+    res = audit_folder(folder, cfg.valid, schema, cfg.labels, cfg.images, read=images, crop=cfg.crop, bands=cfg.bands, fov=cfg.fov)
     print(json.dumps(res, indent=2) if json_ else audit_report(res))
     return 0 if res['ok'] else 1
 

@@ -17,7 +17,7 @@ from conftest import IMAGES, LABELS, zipped
 from gz_fastai.data.audit import audit_folder
 from gz_fastai.data.catalogue import Catalogue
 from gz_fastai.data.fetch import COMPETITION_FILES
-from gz_fastai.data.images import read_image
+from gz_fastai.data.fits import read_image
 
 
 def test_help_fits_the_screen(command):

@@ -95,16 +95,17 @@ def _audit_split(ids, names, valid, schema, file, found):
     return is_valid
 
 # %% ../../nbs/16_data.audit.ipynb #b04670d2
-def _look_at(file, in_all_turns):
+def _look_at(file, in_all_turns, reading):
     "(size and mode in words, fingerprint) of an image, or the BadInput"
-    try: im = read_image(file)[0]
+    try: im = read_image(file, reading=reading)[0]
     except BadInput as e: return e
     prints = image_fingerprint(im)
     return ('{} x {} pixels'.format(*im.size), f'mode {im.info["mode"]}'),prints if in_all_turns else prints[0].copy()
 
-def _audit_images(files, is_valid, found):
+def _audit_images(files, is_valid, found, reading):
     "Find images that cannot be read, that are unlike most, and near duplicates; size and mode of most"
-    seen = list(in_threads(lambda f: _look_at(f, is_valid.get(image_name(f))), files, 'Reading images'))
+    def look(f): return _look_at(f, is_valid.get(image_name(f)), reading)
+    seen = list(in_threads(look, files, 'Reading images'))
     good,by_side = [],{True: [], False: [], None: []}     # images of no galaxy are on no side
     for f,o in zip(files, seen):
         if isinstance(o, BadInput): found.append(_finding('unreadable image', f, o.problem, id=image_name(f)))
@@ -122,15 +123,15 @@ def _audit_images(files, is_valid, found):
     return Counter(o for _,o in good).most_common(1)[0][0]
 
 # %% ../../nbs/16_data.audit.ipynb #f1f2b0a1
-def _notes(source, files, crop):
+def _notes(source, files, crop, reading):
     "What may be meant: files that are passed over, a crop unlike the images"
-    others = passed_over(source)
+    others = passed_over(source, names=3)
     res = [f'passed over in {source}: {others}'] if others else []
     sizes = []
     for f in files[::-(-len(files)//9)] if files else []:
-        try: sizes.append(read_image(f)[0].size)
+        try: sizes.append(read_image(f, reading=reading)[0].size)
         except BadInput: continue
-    return [*res, *filter(None, [crop_note(crop, sizes)] if sizes else [])]
+    return [*res, *filter(None, [crop_note(crop, sizes)] if sizes and not reading.fov else [])]
 
 # %% ../../nbs/16_data.audit.ipynb #e5e5f594
 _RARE = .05 # of the galaxies: a question asked in fewer is rarely asked
@@ -174,7 +175,9 @@ def audit_folder(
     images=None,     # folder or zip of images, where there are several
     read:bool=False, # read all images too
     crop:int=180,    # side of the central square that a view shows, pixels
-) -> dict:           # path, labels, images, rows, files, size (and mode of most), read, ok, findings, notes, and what volunteers said
+    bands:str='',    # names of the bands of FITS images, as for choose_reading
+    fov:float=None,  # side of a view in arcseconds, instead of the crop
+) -> dict: # path, labels, images, rows, files, size (and mode of most), read, ok, findings, notes, what volunteers said
     "All that is wrong with the galaxies of a folder; raises `BadInput` where the folder or the list does not exist."
     if not Path(path).exists(): raise BadInput('no such folder', file=path)
     if valid and not Path(valid).exists(): raise BadInput('no such file', file=valid)
@@ -184,16 +187,17 @@ def audit_folder(
         read_labels = _audit_labels(file, schema, found)
         res |= dict(labels=str(file), rows=len(read_labels)) | _described(read_labels)
         kind = 'images'
-        files,source,names = locate_images(path, images, read_labels)
-        by_name = find_images(source) if files is None else {n: [f] for n,f in zip(names, files) if f.is_file()}
+        named,source,names = locate_images(path, images, read_labels, band_list(bands))
+        by_name = find_images(source, band_list(bands)) if named is None else {n: [f] for n,f in zip(names, named) if f.is_file()}
+        files = [f for same in by_name.values() for f in same]
+        reading,chosen = choose_reading(files, bands, fov)
         _audit_names(read_labels, names, by_name, file, source, found)
         kind = 'split'
         ids = pd.Series(read_labels.ids, read_labels.lines)
         is_valid = _audit_split(ids, names, valid, read_labels.schema, file, found)
     except BadInput as e: return res | dict(ok=False, findings=[*found, _of_error(kind, e, path)])
-    files = [f for same in by_name.values() for f in same]
-    res['notes'] = [*read_labels.notes, *_notes(source, files, crop)]
-    if read and files: res['size'] = _audit_images(files, is_valid, found)
+    res['notes'] = [*read_labels.notes, *_notes(source, files, crop, reading), *chosen]
+    if read and files: res['size'] = _audit_images(files, is_valid, found, reading)
     return res | dict(images=str(source), files=len(files), ok=not found, findings=found)
 
 # %% ../../nbs/16_data.audit.ipynb #39a55c08

@@ -9,7 +9,7 @@ __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'normalize_name', 'ImageItem', 'ImageRow',
 
 # %% ../../nbs/11_data.images.ipynb #1601f9c8
 import hashlib, io, os, re, shutil, stat, sys, unicodedata, zipfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -270,13 +270,20 @@ def find_images(
 # %% ../../nbs/11_data.images.ipynb #1843e5e1
 def passed_over(
     source, # a folder, a zip or an image, as for find_images
+    names:int=0, # name so many files of each suffix
 ) -> str:   # '3 .txt, 1 .csv'; empty where there are images alone
     "What is no image in a folder or a zip, by suffix."
     files,others = _listing(Path(source))
-    others_of = [f for f in files if not image_name(f) and not is_image_parquet(f)]
-    kinds = Counter(Path(f.name).suffix.lower() or 'without a suffix' for f in others_of)
-    kinds['not a regular file'] = len(others)
-    return ', '.join(f'{n:,} {kind}' for kind,n in sorted(kinds.items(), key=lambda o: (-o[1], o[0])) if n)
+    kinds = defaultdict(list)
+    for f in files:
+        if image_name(f) or is_image_parquet(f): continue
+        kinds[Path(f.name).suffix.lower() or 'without a suffix'].append(f.name)
+    if others: kinds['not a regular file'] = [o.name for o in others]
+    def line(kind, found):
+        more = f' and {len(found)-names:,} more' if len(found) > names else ''
+        return f'{len(found):,} {kind}' + (f': {", ".join(found[:names])}{more}' if names else '')
+    by_number = sorted(kinds.items(), key=lambda o: (-len(o[1]), o[0]))
+    return ('; ' if names else ', ').join(line(*o) for o in by_number)
 
 # %% ../../nbs/11_data.images.ipynb #35dfdda7
 MAX_BYTES = 2**29  # of an image file, unpacked
