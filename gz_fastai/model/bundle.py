@@ -56,6 +56,9 @@ def _check_info(info, file):
         check_arch(info['arch'])
         schema = Schema.from_dict(info['schema'])
     except BadInput as e: raise BadInput(e.problem, file=file, remedy=e.remedy) from None
+    sure = info.get('concentration')
+    fits = sure is None or _numbers(sure, len(schema.questions)) and min(sure) > 0
+    if not fits: raise BadInput('concentration must be a number above 0 per question', file=file)
     whole = _numbers(info['trained_on']['mean'], len(schema))
     if not whole: raise BadInput(f'trained_on must hold the mean of {plural(len(schema), "column")}', file=file)
     return schema

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLEAR', 'galaxy_rmse', 'rmse_interval', 'paired_difference', 'question_rmse', 'question_accuracy', 'GalaxyRMSE',
-           'QuestionAccuracy', 'VotesNLL', 'calibration', 'calibration_error', 'question_table']
+           'QuestionAccuracy', 'VotesNLL', 'calibration', 'calibration_error', 'question_table', 'vote_scores']
 
 # %% ../../nbs/21_model.metrics.ipynb #9bd3fde2
 import numpy as np
@@ -247,3 +247,23 @@ def question_table(
     for name,conditional in dict(calibration_error=False, conditional_calibration_error=True).items():
         res[name] = calibration_error(calibration(pred, targ, schema, conditional, votes=votes))
     return res
+
+# %% ../../nbs/21_model.metrics.ipynb #4ce6776c
+def _or_none(value): return float(value) if np.isfinite(value) else None
+
+def vote_scores(
+    frac,              # (n, columns) predicted cumulative fractions
+    conc,              # (n, columns) predicted concentrations
+    counts,            # (n, columns) votes
+    schema:Schema=GZ2, # what the columns are
+) -> tuple:            # (dict of numbers, None where there is none; a row per question; a row per answer)
+    "The scores that need votes."
+    targ,votes = schema.fractions(counts),schema.totals(counts)
+    nll,coverage = votes_nll(conc, counts, schema),votes_coverage(conc, counts, schema).add_prefix('coverage_')
+    answers = answer_deviation(frac, counts, schema)
+    known = question_accuracy(frac, targ, schema, votes, ENOUGH)
+    questions = coverage.assign(nll=nll.mean(0), enough=known.galaxies, enough_accuracy=known.accuracy)
+    questions['deviation'] = answers.groupby('question').deviation.mean()
+    means = questions[[*coverage.columns, 'enough_accuracy', 'deviation']].mean()
+    res = dict(nll=nll.sum(1).mean(), vote_noise=vote_noise(counts, schema)) | means.to_dict()
+    return {k: _or_none(v) for k,v in res.items()},questions,answers

@@ -44,7 +44,7 @@ def _scores(file, lists):
 # %% ../../nbs/27_model.runs.ipynb #30c85451
 class _Scored(Experiment):
     "What a run and a cross-validation have in common: scores, predictions, and what the volunteers said"
-    _tables,_lists = None,() # names of the files with the predictions and the labels; lists of numbers in metrics.json
+    _tables,_lists = None,() # files with the predictions, the labels and perhaps the votes; lists of numbers in metrics.json
     @cached_property
     def metrics(self): return _scores(self.path/'metrics.json', self._lists)
     def _fractions(self, name):
@@ -59,11 +59,13 @@ class _Scored(Experiment):
     def predictions(self): return self._fractions(self._tables[0])
     @property
     def observed(self): return self._fractions(self._tables[1])
+    @property
+    def votes(self): return self._fractions(self._tables[2]) if (self.path/self._tables[2]).exists() else None
 
 # %% ../../nbs/27_model.runs.ipynb #67381bbb
 class Run(_Scored, kind='run'):
     "A finished training run; raises `BadInput` where the folder holds none."
-    _tables,_lists = ('valid.csv', 'valid_labels.csv'),('interval',)
+    _tables,_lists = ('valid.csv', 'valid_labels.csv', 'valid_votes.csv'),('interval',)
     def __repr__(self):
         n,rmse = plural(self.metrics['galaxies'], 'galaxy', 'galaxies'),self.metrics['rmse']
         return f'Run({str(self.path)!r}: {self.info["arch"]}, RMSE {rmse:.4f} on {n})'
@@ -99,6 +101,17 @@ def trained_on(self:Run,
 # %% ../../nbs/27_model.runs.ipynb #d021ae6b
 def _part(m, name): return m[name] if isinstance(m.get(name), dict) else {}
 
+def _vote_lines(m):
+    "What the scores say of votes, in words"
+    if not _is_number(m.get('nll')): return []
+    lines = [f'negative log-likelihood of the votes of a galaxy {m["nll"]:.2f}']
+    held = [f'{m[k]:.0%} in the {level} intervals' for k,level in (('coverage_0.5', '50%'), ('coverage_0.9', '90%')) if _is_number(m.get(k))]
+    if held: lines[0] += f'; of the votes {" and ".join(held)}'
+    known = [f'{word} {m[k]:.1%}' for k,word in (('deviation', 'mean deviation of an answer'), ('enough_accuracy', 'correct leading answers'))
+             if _is_number(m.get(k))]
+    if known: lines.append(f'where a question has 20 votes or more: {", ".join(known)}')
+    return lines
+
 def score_table(
     run, # a Run
 ) -> str:
@@ -106,6 +119,7 @@ def score_table(
     m,(low,high) = run.metrics,run.metrics['interval']
     rows = [(run.info['arch'], m['rmse'], f'   95% interval {low:.4f} to {high:.4f}')]
     rows += [('noise floor', m.get('noise_floor'), '   a perfect model: the noise of the votes alone')]
+    rows += [('vote noise', m.get('vote_noise'), '   what the votes themselves say of their noise')]
     rows += [(k, v, '') for k,v in _part(m, 'baselines').items()]
     kind = 'synthetic validation' if m.get('synthetic') else 'validation'
     what = plural(m['galaxies'], f'{kind} galaxy', f'{kind} galaxies')
@@ -114,12 +128,12 @@ def score_table(
     among,share = dict(accuracy='of all', clear_accuracy='where volunteers agree'),_part(m, 'accuracy')
     known = [f'{share[k]:.1%} {of}' for k,of in among.items() if _is_number(share.get(k))]
     if known: lines.append(f'correct leading answers, mean over the questions: {" and ".join(known)}')
-    return '\n'.join(lines)
+    return '\n'.join([*lines, *_vote_lines(m)])
 
 # %% ../../nbs/27_model.runs.ipynb #6576e8c6
 class CrossVal(_Scored, kind='crossval'):
     "A finished cross-validation; raises `BadInput` where the folder holds none."
-    _tables,_lists = ('oof.csv', 'oof_labels.csv'),('folds',)
+    _tables,_lists = ('oof.csv', 'oof_labels.csv', 'oof_votes.csv'),('folds',)
     def __repr__(self):
         n,m = plural(self.metrics['galaxies'], 'galaxy', 'galaxies'),self.metrics
         return f'CrossVal({str(self.path)!r}: {len(m["folds"])} folds, RMSE {m["rmse"]:.4f} out of fold on {n})'

@@ -18,6 +18,7 @@ import torch
 from fastai.callback.tracker import EarlyStoppingCallback, TerminateOnNaNCallback
 from fastai.callback.training import GradientClip
 from fastai.torch_core import set_seed
+from fastcore.basics import noop
 from fastcore.imports import IN_NOTEBOOK
 from torch import nn
 
@@ -32,6 +33,7 @@ from ..data.store import *
 from ..data.augment import *
 from ..data.loaders import *
 from ..model.losses import *
+from ..model.votes import *
 from ..model.metrics import *
 from ..model.backbones import *
 from ..model.adapters import *
@@ -207,45 +209,68 @@ def score_predictions(
     cat:Catalogue, # the galaxies
     pred,          # (validation galaxies, columns) predicted fractions
     seconds:float, # that the training took; None where nobody knows
+    conc=None,     # (validation galaxies, columns) predicted concentrations, for scores that need votes
 ) -> dict:
     "What `metrics.json` says of a run."
-    targ = cat.labels[cat.valid]
-    questions = question_rmse(pred, targ, cat.schema).join(question_accuracy(pred, targ, cat.schema))
+    targ,schema = cat.labels[cat.valid],cat.schema
+    votes = None if cat.counts is None else question_votes(cat.counts[cat.valid], schema)
+    def rmse(o): return galaxy_rmse(o, targ, votes, schema)
+    questions = question_rmse(pred, targ, schema, votes).join(question_accuracy(pred, targ, schema, votes))
     accuracy = questions[['accuracy', 'clear_accuracy']].mean().to_frame().T
-    res = dict(rmse=galaxy_rmse(pred, targ), interval=rmse_interval(pred, targ))
+    res = dict(rmse=rmse(pred), interval=rmse_interval(pred, targ, votes=votes, schema=schema))
     res |= dict(galaxies=len(targ), synthetic=cat.truth is not None)
-    res['baselines'] = {k: galaxy_rmse(p, targ) for k,p in constant_baselines(cat).items()}
+    res['baselines'] = {k: rmse(p) for k,p in constant_baselines(cat).items()}
+    if conc is not None:
+        scores,per,answers = vote_scores(pred, conc, cat.counts[cat.valid], schema)
+        questions = questions.join(per)
+        res |= scores | dict(answers=_json_rows(answers))
     res |= dict(questions=_json_rows(questions), accuracy=_json_rows(accuracy)[0])
     res['seconds'] = seconds and round(seconds, 1)
-    if cat.truth is not None: res['noise_floor'] = galaxy_rmse(cat.truth[cat.valid], targ)
+    if cat.truth is not None: res['noise_floor'] = rmse(cat.truth[cat.valid])
     return res
 
 # %% ../../nbs/43_training.train.ipynb #35b4c754
-def _bundle_info(cfg, cat, dls, metrics, versions):
+def _bundle_info(cfg, cat, dls, metrics, versions, concentration=None):
     "What `model.json` says of a run's network"
     arch,args = arch_source(cfg.arch, cfg.weights)
     if dls.reading.n != 3: args = args | dict(in_chans=dls.reading.n)
     trained_on = dict(data=str(cat.path), galaxies=len(cat.train), ids=ids_digest(cat.ids[cat.train]),
-                      synthetic=metrics['synthetic'], mean=cat.labels[cat.train].mean(0, dtype=float).tolist())
-    network = dict(arch=arch, args=args, hidden=cfg.hidden, drop=cfg.drop, activation=cfg.activation)
+                      synthetic=metrics['synthetic'], mean=mean_label(cat, cat.train).tolist())
+    activation = 'votes' if cfg.loss == 'votes' else cfg.activation
+    network = dict(arch=arch, args=args, hidden=cfg.hidden, drop=cfg.drop, activation=activation)
+    if concentration is not None: network['concentration'] = concentration.tolist()
     view = dict(schema=cat.schema.to_dict(), size=cfg.size, crop=cfg.crop, stats=dls.stats)
     view['reading'] = dls.reading.to_dict()
     scores = dict(rmse=metrics['rmse'], galaxies=metrics['galaxies'])
     return network | view | dict(versions=versions, scores=scores, trained_on=trained_on)
 
+def _validate(learn):
+    "Fractions for the validation galaxies, and concentrations where the loss gives them"
+    half = [c for c in learn.cbs if isinstance(c, HalfPrecision)]      # scores are the network's, and not the machine's
+    loss,sure = learn.loss_func,hasattr(learn.loss_func, 'concentrations')
+    with learn.no_bar(), learn.removed_cbs(half): pred = learn.get_preds(act=noop if sure else None)[0]
+    return (loss.activation(pred).numpy(),loss.concentrations(pred).numpy()) if sure else (pred.numpy(),None)
+
+def _concentrations(cat, pred):
+    "One concentration per question that fits the validation galaxies, and what it makes of predicted fractions; `None` without votes"
+    if cat.counts is None: return None,None
+    fitted = fit_concentration(pred, cat.counts[cat.valid], cat.schema)
+    return fitted,to_concentrations(pred, fitted, cat.schema)
+
 def _save(out, cfg, cat, learn, seconds, versions):
     "Write what a run leaves: predictions, scores, and the network"
-    half = [c for c in learn.cbs if isinstance(c, HalfPrecision)]      # scores are the network's, and not the machine's
-    with learn.no_bar(), learn.removed_cbs(half): pred = learn.get_preds()[0].numpy()
-    metrics = score_predictions(cat, pred, seconds)
+    (pred,conc),fitted = _validate(learn),None
+    if conc is None: fitted,conc = _concentrations(cat, pred)
+    metrics = score_predictions(cat, pred, seconds, conc)
     views = learn.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
     merge_lora(learn.model, views)
     ids = cat.ids[cat.valid]
     write_fractions(out/'valid.csv', ids, pred, cat.schema)
     write_fractions(out/'valid_labels.csv', ids, cat.labels[cat.valid], cat.schema)
+    if cat.counts is not None: write_fractions(out/'valid_votes.csv', ids, cat.counts[cat.valid], cat.schema)
     trained_on = pd.DataFrame({cat.schema.id_column: cat.ids[cat.train]})
     with atomic_write(out/'trained_on.csv') as tmp: trained_on.to_csv(tmp, index=False)
-    write_model(out, learn.model, _bundle_info(cfg, cat, learn.dls, metrics, versions))
+    write_model(out, learn.model, _bundle_info(cfg, cat, learn.dls, metrics, versions, fitted))
     check_written(out, learn.model, views)
     write_json(out/'metrics.json', metrics)
 
@@ -337,6 +362,7 @@ def train(
     if old and old.state == 'finished': return _already(out, asked)
     device = _check(cfg)
     cat = config_catalogue(cfg)
+    check_loss(cfg.loss, cat.schema, cat.counts is not None, cat.labels_file)
     reading,seen = _reading(cfg, cat, old)
     cfg,notes = _checked_recipe(cfg, len(cat.schema), device, reading.n)
     print(cat, *cat.notes, sep='\n  ', flush=True)
@@ -361,7 +387,8 @@ def _config_of(learn, cat, out, arch):
     body,head = learn.model
     widths = [m.out_features for m in head.modules() if isinstance(m, nn.Linear)]
     half = next((c.amp_mode.value for c in learn.cbs if isinstance(c, HalfPrecision)), 'fp32')
-    loss = dict(activation=_name_of(ACTIVATIONS, learn.loss_func.act), loss=_name_of(LOSSES, learn.loss_func))
+    activation = _name_of(ACTIVATIONS, learn.loss_func.act) or Config.activation      # the likelihood has its own
+    loss = dict(activation=activation, loss=_name_of(LOSSES, learn.loss_func))
     drop = next((m.p for m in head.modules() if isinstance(m, nn.Dropout)), 0.)
     epochs = max(1, len(learn.recorder.values))
     fit = dict(opt=_name_of(OPTIMIZERS, learn.opt_func), lr=float(learn.lr), epochs=epochs, precision=half)
