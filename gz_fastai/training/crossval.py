@@ -18,6 +18,7 @@ from ..data.schema import *
 from ..data.labels import *
 from ..data.catalogue import *
 from ..data.store import *
+from ..model.votes import *
 from ..model.metrics import *
 from ..model.runs import *
 from ..inference.predict import *
@@ -43,23 +44,29 @@ def _held_out(cfg, runs):
     preds,bad = zip(*[_predict(r, files, min(256, cfg.bs), cfg.device) for r in runs])
     good = np.setdiff1d(np.arange(len(files)), bad[0])
     targ,preds = cat.labels[cat.valid][good],np.stack(preds)[:, good]
-    mean = preds.mean(0)
-    each = [galaxy_rmse(o, targ) for o in preds]
-    return dict(galaxies=len(good), rmse=galaxy_rmse(mean, targ), interval=rmse_interval(mean, targ), folds=each)
+    votes = None if cat.counts is None else question_votes(cat.counts[cat.valid][good], cat.schema)
+    by,mean = dict(votes=votes, schema=cat.schema),preds.mean(0)
+    each = [galaxy_rmse(o, targ, **by) for o in preds]
+    return dict(galaxies=len(good), rmse=galaxy_rmse(mean, targ, **by), interval=rmse_interval(mean, targ, **by), folds=each)
 
 # %% ../../nbs/44_training.crossval.ipynb #dfc7b01e
 def _summarize(cfg, out):
     "Write the out-of-fold predictions and the scores of finished folds"
     runs = [Run(out/f'fold{i}') for i in range(cfg.folds)]
-    schema = runs[0].schema
-    frac = {}
-    for name,tables in (('oof', [r.predictions for r in runs]), ('oof_labels', [r.observed for r in runs])):
+    schema,frac = runs[0].schema,{}
+    for name,tables in (('oof', [r.predictions for r in runs]), ('oof_labels', [r.observed for r in runs]),
+                        ('oof_votes', [r.votes for r in runs])):
+        if tables[0] is None: continue
         table = pd.concat(tables).set_index(schema.id_column)[schema.columns]
         write_fractions(out/f'{name}.csv', table.index, table.to_numpy(), schema)
         frac[name] = table.to_numpy()
     pred,targ = frac['oof'],frac['oof_labels']
+    by = dict(votes=question_votes(frac.get('oof_votes'), schema), schema=schema)
     each = [r.metrics['rmse'] for r in runs]
-    res = dict(rmse=galaxy_rmse(pred, targ), interval=rmse_interval(pred, targ), galaxies=len(pred))
+    res = dict(rmse=galaxy_rmse(pred, targ, **by), interval=rmse_interval(pred, targ, **by), galaxies=len(pred))
+    if 'oof_votes' in frac:
+        res['nll'] = float(np.average([r.metrics['nll'] for r in runs], weights=[r.metrics['galaxies'] for r in runs]))
+        res['vote_noise'] = vote_noise(frac['oof_votes'], schema)
     res |= dict(folds=each, mean=float(np.mean(each)), spread=float(np.std(each, ddof=1)))
     write_json(out/'metrics.json', res | dict(held_out=_held_out(cfg, runs)))
 
@@ -135,21 +142,25 @@ def fit_weights(
 
 # %% ../../nbs/44_training.crossval.ipynb #45d9337a
 def _aligned(cvs):
-    "Out-of-fold predictions (members, n, columns), labels and IDs of cross-validations over the same galaxies"
+    "Out-of-fold predictions (members, n, columns), labels, votes per question and IDs of cross-validations over the same galaxies"
     def by_id(table): return table.set_index(table.columns[0]).sort_index()
-    targ,tables = by_id(cvs[0].observed),[by_id(o.predictions) for o in cvs]
+    targ,tables,votes = by_id(cvs[0].observed),[by_id(o.predictions) for o in cvs],cvs[0].votes
+    if votes is not None: votes = question_votes(by_id(votes).to_numpy(), cvs[0].schema)
     for o,t in zip(cvs, tables):
         same = t.index.equals(targ.index) and t.columns.equals(targ.columns)
         if not same: raise BadInput(f'was trained on other galaxies or questions than {cvs[0].path}', file=o.path)
-    return np.stack([t.to_numpy() for t in tables]),targ.to_numpy(),targ.index
+    return np.stack([t.to_numpy() for t in tables]),targ.to_numpy(),votes,targ.index
 
 def ensemble_weights(
     cvs, # several CrossVal, or their folders, over the same galaxies
 ) -> tuple: # (weights or None, out-of-fold RMSE with equal weights, the same with fitted ones)
     "Weights fitted out of fold, or None where equal ones are as good; raises `BadInput` for other galaxies or no cross-validations."
-    preds,targ,ids = _aligned([o if isinstance(o, CrossVal) else CrossVal(o) for o in cvs])
+    cvs = [o if isinstance(o, CrossVal) else CrossVal(o) for o in cvs]
+    preds,targ,votes,ids = _aligned(cvs)
+    schema,whole = cvs[0].schema,preds
+    if votes is not None: preds = np.where(schema.spread(votes > 0), preds, targ)     # no error where nobody was asked
     half = unit_hash([f'half {i}' for i in ids]) < .5
     fitted = np.empty_like(targ)
-    for part in (half, ~half): fitted[part] = np.tensordot(fit_weights(preds[:, ~part], targ[~part]), preds[:, part], 1)
-    equal,better = galaxy_rmse(preds.mean(0), targ),galaxy_rmse(fitted, targ)
+    for part in (half, ~half): fitted[part] = np.tensordot(fit_weights(preds[:, ~part], targ[~part]), whole[:, part], 1)
+    equal,better = [galaxy_rmse(o, targ, votes, schema) for o in (whole.mean(0), fitted)]
     return (fit_weights(preds, targ) if better < equal else None),equal,better
