@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ID_COLUMNS', 'LABEL_TOL', 'read_table', 'table_kind', 'table_columns', 'find_id_column', 'id_text', 'galaxy_ids',
-           'missing_columns', 'audit_labels', 'write_fractions', 'read_fractions']
+           'missing_columns', 'column_numbers', 'audit_labels', 'write_fractions', 'read_fractions']
 
 # %% ../../nbs/12_data.labels.ipynb #bc8c6a18
-import csv, difflib, gzip, io, warnings
+import csv, datetime, difflib, gzip, io, re, warnings
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ def _gunzipped(data, file):
 def _separator(data):
     "What separates the cells, from the first line"
     first = data.partition(b'\n')[0]
-    return '\t' if b'\t' in first and b',' not in first else ','
+    return '\t' if first.count(b'\t') > first.count(b',') else ','
 
 def _csv_table(data, file):
     "A CSV or TSV as text"
@@ -67,14 +67,18 @@ def _csv_table(data, file):
     except Exception as e:   # damage has many names
         raise BadInput(f'not a CSV file ({" ".join(str(e).split())[:200]})', file=file) from None
     table.index += 2
+    blank = np.ones(len(table), dtype=bool)
+    for c in range(table.shape[1]):
+        if not blank.any(): break
+        blank &= table.iloc[:, c].isin(['', np.nan]).to_numpy()
     table = table.fillna('')
-    return table[(table != '').any(axis=1)]
+    return table[~blank] if blank.any() else table
 
 # %% ../../nbs/12_data.labels.ipynb #6fb4c61f
 def _parquet_columns(file):
     "The columns of a parquet file that hold one value a row"
     import pyarrow as pa, pyarrow.parquet as pq
-    def plain(t): return not (pa.types.is_nested(t) or pa.types.is_binary(t) or pa.types.is_large_binary(t))
+    def plain(t): return not (pa.types.is_nested(t) or 'binary' in str(t))
     try: return [f.name for f in pq.read_schema(file) if plain(f.type)]
     except Exception as e:   # damage has many names
         raise BadInput(f'not a parquet file ({" ".join(str(e).split())[:200]})', file=file, remedy='get it again') from None
@@ -82,25 +86,33 @@ def _parquet_columns(file):
 def _parquet_table(file):
     "The table of a parquet file, or of all in a folder"
     import pyarrow.parquet as pq
-    parts = []
+    parts,first = [],None
     for f in sorted(Path(file).glob('*.parquet')) if Path(file).is_dir() else [file]:
         columns = _parquet_columns(f)
+        first = first or (f, columns)
+        if set(columns) != set(first[1]):
+            other = min(set(columns) ^ set(first[1]))
+            raise BadInput(f'{other} is a column of it or of {Path(first[0]).name}, not of both', file=f, remedy='keep files of one table')
         try: parts.append(pq.ParquetFile(f).read(columns).to_pandas(integer_object_nulls=True, ignore_metadata=True))
         except Exception as e:
             raise BadInput(f'cannot be read ({" ".join(str(e).split())[:200]})', file=f, remedy='get it again') from None
     return pd.concat(parts).set_axis(pd.RangeIndex(1, sum(map(len, parts))+1))
 
+def _varies(hdu, column): return isinstance(hdu.columns[column].format, str) and hdu.columns[column].format.lstrip('01')[:1] in ('P', 'Q')
+
 def _fits_table(data, file):
-    "The first table of a FITS file"
+    "The one table of a FITS file"
     from astropy.io import fits
     from astropy.table import Table
     try:
         with warnings.catch_warnings(action='ignore'), fits.open(io.BytesIO(data)) as hdus:
-            found = next((h for h in hdus if isinstance(h, (fits.BinTableHDU, fits.TableHDU))), None)
-            if found is None: raise BadInput('holds no table', file=file, remedy='give a table of labels')
-            table = Table.read(found)
+            found = [h for h in hdus if isinstance(h, (fits.BinTableHDU, fits.TableHDU)) and not isinstance(h, fits.CompImageHDU)]
+            if len(found) != 1:
+                problem = f'holds {len(found)} tables' if found else 'holds no table'
+                raise BadInput(problem, file=file, remedy='give one table of labels')
+            table = Table.read(found[0])
             table.convert_bytestring_to_unicode()
-            table = table[[c for c in table.colnames if table[c].ndim == 1]].to_pandas()
+            table = table[[c for c in table.colnames if table[c].ndim == 1 and not _varies(found[0], c)]].to_pandas()
     except BadInput: raise
     except Exception as e:
         raise BadInput(f'not a FITS table ({" ".join(str(e).split())[:200]})', file=file, remedy='get it again') from None
@@ -152,10 +164,14 @@ def find_id_column(
     raise BadInput(f'no column {schema.id_column}, {hint}', file=file)
 
 # %% ../../nbs/12_data.labels.ipynb #43251fea
+_ROUNDED = re.compile(r'\d[.,]\d+[eE]\+\d+') # a number as spreadsheets write it
+
 def id_text(
     o, # an ID: text, or a whole number
 ) -> str: # empty where there is none
     "An ID as text; raises `BadInput` for a floating-point number, which has lost digits."
+    if isinstance(o, str) and _ROUNDED.fullmatch(o.strip()):
+        raise BadInput(f'the ID {o.strip()} has lost digits', remedy='get the table again, and do not save it with a spreadsheet')
     if isinstance(o, str): return normalize_name(o)
     if o is None or o is pd.NA or o != o: return ''
     if not isinstance(o, (float, np.floating)): return str(o)
@@ -167,7 +183,7 @@ def galaxy_ids(
     schema:Schema, # with the name of the column
 ) -> pd.Series:      # indexed by the line
     "The IDs of a table, as text; raises `BadInput` where a row has none, or there are no rows."
-    ids = table[find_id_column(table, file, schema)].map(id_text)
+    ids = table[find_id_column(table, file, schema)].astype(object).map(id_text)
     if not len(ids): raise BadInput('has no rows', file=file)
     empty = ids.index[ids == '']
     if len(empty): raise BadInput(f'has no {schema.id_column}{_and_n_more(empty)}', file=file, line=int(empty[0]))
@@ -191,6 +207,31 @@ def missing_columns(
     hint = f'rename {similar[0]!r}?' if similar else f'the schema {schema.name} has {len(schema)} columns'
     return f'no column {missing[0]}{_and_n_more(missing)}; {hint}'
 
+# %% ../../nbs/12_data.labels.ipynb #e868f04f
+_MISSING = {'', 'nan', 'none', 'null', 'na', 'n/a', '--', '<na>', 'nat'} # an empty cell, as programs write it
+
+def _number(o):
+    "A number from the cell of a table; NaN where it is none"
+    if isinstance(o, (datetime.date, complex, bytes)): return np.nan
+    return pd.to_numeric(pd.Series([o], dtype=object), errors='coerce').astype(float).iloc[0]
+
+def column_numbers(
+    cells:pd.Series, # text, numbers, or anything
+) -> tuple: # ((n,) numbers, NaN where there is none; the text of each that is neither a number nor missing, by its row)
+    "The numbers in a column of a table."
+    if pd.api.types.is_bool_dtype(cells.dtype) or pd.api.types.is_any_real_numeric_dtype(cells.dtype):
+        res = cells.to_numpy(dtype=float, na_value=np.nan)
+        return np.where(np.isinf(res), np.nan, res),{int(r): f'{res[r]:g}' for r in np.flatnonzero(np.isinf(res))}
+    if not isinstance(cells.dtype, pd.StringDtype): cells = cells.astype(object).map(lambda o: o if o.__hash__ else str(o))
+    codes,each = pd.factorize(cells)
+    each = list(each)
+    texts = all(isinstance(o, str) for o in each)
+    numbers = pd.to_numeric(pd.Series(each, dtype=object), errors='coerce').astype(float) if texts else map(_number, each)
+    numbers = np.array([*numbers, np.nan], dtype=float)     # the last one is that of code -1, of what is missing
+    wrong = [not np.isfinite(v) and str(o).strip().lower() not in _MISSING for o,v in zip(each, numbers)]
+    rows = np.flatnonzero(np.array([*wrong, False])[codes])
+    return np.where(np.isfinite(numbers), numbers, np.nan)[codes],{int(r): str(cells.iloc[r]).strip()[:40] for r in rows}
+
 # %% ../../nbs/12_data.labels.ipynb #8ec18d22
 LABEL_TOL = .05 # labels may be rounded to two decimals; Kaggle's own hold to 3e-6
 
@@ -200,11 +241,12 @@ def audit_labels(
     tol:float=LABEL_TOL, # how far a block of columns may be from its parent answer
 ) -> tuple:        # (labels as numbers, what Schema.audit found in them, with the text of a cell that is no number)
     "The labels of a table, and what is wrong with them."
-    labels = table[schema.columns].apply(pd.to_numeric, errors='coerce')
+    read = {c: column_numbers(table[c]) for c in schema.columns}
+    labels = pd.DataFrame({c: v for c,(v,_) in read.items()}, table.index)
     found = schema.audit(labels, tol=tol)
-    for i in found.index[found.kind == 'nan']:
-        cell = table[found.column[i]].iloc[found.row[i]]
-        found.loc[i, 'problem'] = f'{cell!r} is not a number'
+    nan = (found.kind == 'nan').to_numpy()
+    texts = [repr(read[c][1].get(r, '')) for r,c in zip(found.row[nan], found.column[nan])]
+    found.loc[nan, 'problem'] = [f'{o} is not a number' for o in texts]
     return labels,found
 
 # %% ../../nbs/12_data.labels.ipynb #989fab79
