@@ -79,7 +79,7 @@ class Campaign:
     "A decision tree and the names of its columns."
     schema:Schema  # its columns are one name of each answer
     stems:list     # for each question, a list of its names; plain, as those of the answers
-    answers:dict   # column -> list of the answer's names
+    answers:dict   # column -> the answer's names after each name of its question, a tuple of them
     ids:tuple      # names of ID columns, the usual one first
     source:str     # where the tree is published
 
@@ -100,13 +100,13 @@ def _campaign(name, tag, ids, source, tree, *others):
         questions.append(Question(_TEXTS[q], [_answer(q, a) for a in own], parents or None))
         columns += [column(f'{q}_{a}') for a in own]
         stems.append([q+end, q])
-        answers |= {column(f'{q}_{a}'): [f'{stem}-{a}' for stem in stems[-1]] for a in own}
+        answers |= {column(f'{q}_{a}'): [(plain_name(f'{stem}-{a}'),) for stem in stems[-1]] for a in own}
     schema = Schema(name, questions, columns, ids[0])
     for other in others:
         for s,names,(alias,own) in zip(schema.slices, stems, _names(other), strict=True):
             names += alias
-            for c,a in zip(columns[s], own, strict=True): answers[c] += [f'{o}-{b}' for o in alias for b in a.split('/')]
-    return Campaign(schema, stems, {c: list(map(plain_name, o)) for c,o in answers.items()}, ids, source)
+            for c,a in zip(columns[s], own, strict=True): answers[c] += [tuple(plain_name(f'{o}-{b}') for b in a.split('/')) for o in alias]
+    return Campaign(schema, stems, answers, ids, source)
 
 # %% ../../nbs/10a_data.campaigns.ipynb #e12d4db0
 _GZ2_TREE = '''
@@ -247,7 +247,7 @@ _JWST_TREE = (_DR5_TREE.replace('disk artifact', 'disk star-artifact-zoom', 1) +
 _W13,_W17,_S17 = [f'https://doi.org/10.1093/mnras/{o}' for o in ('stt1458', 'stw2568', 'stw2587')]
 _W22,_W23,_DATASETS = ('https://doi.org/10.1093/mnras/stab2093', 'https://doi.org/10.1093/mnras/stad2919',
                        'https://github.com/mwalmsley/galaxy-datasets')
-_KAGGLE = Campaign(GZ2, [[f'class{i}'] for i in range(1, 12)], {c: [plain_name(c)] for c in GZ2.columns}, ('GalaxyID', 'GalaxyId'),
+_KAGGLE = Campaign(GZ2, [[f'class{i}'] for i in range(1, 12)], {c: [(c, plain_name(c))] for c in GZ2.columns}, ('GalaxyID', 'GalaxyId'),
                    'https://www.kaggle.com/c/galaxy-zoo-the-galaxy-challenge')
 
 CAMPAIGNS = {o.schema.name: o for o in [
@@ -276,7 +276,8 @@ def read_schema(
     except BadInput as e: raise BadInput(e.problem, file=source, remedy=remedy) from None
 
 # %% ../../nbs/10a_data.campaigns.ipynb #6f20726d
-_SUFFIXES = dict(count=('', 'count'), weight=('weight',), fraction=('fraction', 'frac'), weighted=('weighted-fraction', 'weighted-frac'))
+_SUFFIXES = dict(count=('count', ''), weight=('weight',), fraction=('fraction', 'frac'), weighted=('weighted-fraction', 'weighted-frac'))
+_ANY_ID = ('id_str', 'subject_id', 'ID') # IDs that say nothing of the campaign
 _TOTALS = ('total-votes', 'total-count', 'count', 'total', 'votes')
 
 @dataclass
@@ -290,16 +291,21 @@ class Block:
 # %% ../../nbs/10a_data.campaigns.ipynb #69b957e5
 def _first(plain, stems, suffixes):
     "The first column of a table with one of these names"
-    names = (f'{stem}-{o}'.rstrip('-') for stem in stems for o in suffixes)
+    names = (f'{stem}-{o}' if o else stem for stem in stems for o in suffixes)
     return next((plain[n] for n in names if n in plain), None)
+
+def _answers(campaign, columns, plain, kind):
+    "For each name of a question and of the kind of its columns: the columns of a table with the answers, `None` where one is missing"
+    for suffix in _SUFFIXES[kind]:
+        for names in zip(*(campaign.answers[c] for c in columns)):
+            yield [_first(plain, (o[-1], *o), [suffix]) if suffix else _first(plain, o, ['']) for o in names]
 
 def _block(campaign, q, plain):
     "The `Block` of one question; `None` where the table has not all of its answers"
     schema,stems = campaign.schema,[plain_name(o) for o in campaign.stems[q]]
     columns = schema.columns[schema.slices[q]]
     def all_of(kind):
-        found = [_first(plain, campaign.answers[c], _SUFFIXES[kind]) for c in columns]
-        return found if all(found) and len(set(found)) == len(found) else None
+        return next((o for o in _answers(campaign, columns, plain, kind) if all(o) and len(set(o)) == len(o)), None)
     totals = stems + ['']*(len(schema.questions) == 1)
     total = _first(plain, totals, _TOTALS) or (plain.get('total-votes') if len(schema.questions) == 1 else None)
     for kind in _SUFFIXES:
@@ -314,15 +320,34 @@ class Form(dict):
         campaign, # a Campaign
         columns,  # of a table
     ):
-        plain = {}
-        for c in columns: plain.setdefault(plain_name(c), c)
+        plain,self.spellings = {},{}
+        for c in columns: plain.setdefault(plain_name(c), c), self.spellings.setdefault(plain_name(c), []).append(c)
+        plain |= {c: c for c in columns}
         blocks = {q: _block(campaign, q, plain) for q in range(len(campaign.schema.questions))}
         super().__init__({q: o for q,o in blocks.items() if o})
         self.campaign = campaign
         own = {plain_name(c) for c in campaign.schema.columns}
         used = [c for o in self.values() for c in o.columns]
-        self.used,self.answers = set(used),len(used)
+        self.used,self.answers,self.plain = set(used),len(used),plain
+        self.rank = self.answers,any(c in columns for c in campaign.ids if c not in _ANY_ID)
         self.tagged = bool(used) and all(any(plain_name(c).startswith(o) for o in own) for c in used)
+
+    def partial(self):
+        "The first of the columns that stand for some, but not all answers to a question, and one that is missing; `None` where none do"
+        schema = self.campaign.schema
+        for q in set(range(len(schema.questions)))-set(self):
+            columns = schema.columns[schema.slices[q]]
+            for kind in {o.kind for o in self.values()} & set(_SUFFIXES):
+                for found in _answers(self.campaign, columns, self.plain, kind):
+                    if there := [o for o in found if o and o not in self.used]: return there[0],columns[found.index(None)] if None in found else there[0]
+
+    def shared(self):
+        "Columns that mean the same, of those that are used; empty where there are none"
+        own = set(self.campaign.schema.columns)
+        for c in [c for o in self.values() for c in [*o.columns, *(o.fractions or []), o.total] if c is not None]:
+            same = [o for o in self.spellings[plain_name(c)] if o == c or c not in own]
+            if len(same) > 1: return same
+        return []
 
 def campaign_of(
     schema:Schema, # any
@@ -334,17 +359,17 @@ def campaign_of(
         stems = [o for o,s in zip(known.stems, whole.slices) if set(whole.columns[s]) <= set(schema.columns)]
         return Campaign(schema, stems, {c: known.answers[c] for c in schema.columns}, known.ids, known.source)
     stems = [[c.rpartition('_')[0] or c for c in schema.columns[s]][:1] for s in schema.slices]
-    return Campaign(schema, stems, {c: [plain_name(c)] for c in schema.columns}, (schema.id_column,), '')
+    return Campaign(schema, stems, {c: [(c, plain_name(c))] for c in schema.columns}, (schema.id_column,), '')
 
 # %% ../../nbs/10a_data.campaigns.ipynb #956ee2d7
 def find_forms(
     columns, # of a table
 ) -> list:   # of Form: several where the columns carry the names of several campaigns; empty where none fits
-    "The campaigns that a table belongs to, by the names of its columns; the first is the one with the most answers."
+    "The campaigns that a table belongs to, by the names of its columns: the one with the most answers, and others whose names say so."
     columns = list(columns)
     forms = [o for o in (Form(c, columns) for c in CAMPAIGNS.values()) if o]
     if not forms: return []
-    best = max(forms, key=lambda o: o.answers)
+    best = max(forms, key=lambda o: o.rank)
     if not best.tagged: return [best]
     res = [best]
     for o in forms:
