@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fastcore.basics import patch
 
 from ..core import *
 from .schema import *
@@ -41,22 +40,25 @@ class Labels:
     def votes(self): return None if self.counts is None else self.schema.totals(self.counts)    # (n, questions)
 
 # %% ../../nbs/12a_data.votes.ipynb #fd1d8868
-_MISSING = {'', 'nan', 'none', 'null', 'na', 'n/a', '--', '<na>'}
-
 def _numbers(table, columns, found):
     "(n, columns) numbers of a table, NaN where a cell is empty; other text is added to `found`"
-    cells = table[columns]
-    res = cells.apply(pd.to_numeric, errors='coerce').to_numpy(dtype=float, na_value=np.nan)
-    for r,c in zip(*np.nonzero(~np.isfinite(res))):
-        cell = cells.iat[r, c]
-        text = '' if cell is None or cell is pd.NA or cell != cell else str(cell).strip()
-        if text.lower() not in _MISSING: found.append((r, columns[c], 'nan', f'{text[:40]!r} is not a number'))
+    res = np.empty((len(table), len(columns)))
+    for i,c in enumerate(columns):
+        res[:, i],wrong = column_numbers(table[c])
+        found += [(r, c, 'nan', f'{text!r} is not a number') for r,text in wrong.items()]
     return res
 
 def _outside(v, columns, found, low, high, problem):
     "Add the values outside a range to `found`"
     with np.errstate(invalid='ignore'): wrong = (v < low) | (v > high)
     found += [(r, columns[c], 'range', f'{v[r, c]:g} {problem}') for r,c in zip(*np.nonzero(wrong))]
+
+_MOST_VOTES = 10**5 # for one answer
+
+def _check_votes(v, columns, found):
+    "Add values that are no numbers of votes to `found`"
+    _outside(v, columns, found, 0, np.inf, 'is negative')
+    _outside(v, columns, found, -np.inf, _MOST_VOTES, 'is no number of votes')
 
 # %% ../../nbs/12a_data.votes.ipynb #2dc5c41e
 def _gaps(v, columns, found):
@@ -70,13 +72,15 @@ def _whole(votes, total):
     return np.where(np.abs(votes-near) <= .0051*total[:, None]+1e-6, near, votes)
 
 def _total(table, block, found):
-    "(n,) votes for a question as its own column says; `None` where there is none"
+    "(n,) votes for a question as its own column says, NaN where that is empty; `None` where there is none"
     if block.total is None: return None
     total = _numbers(table, [block.total], found)
-    _outside(total, [block.total], found, 0, np.inf, 'is negative')
-    return np.nan_to_num(total[:, 0])
+    _check_votes(total, [block.total], found)
+    return total[:, 0]
 
 # %% ../../nbs/12a_data.votes.ipynb #5d502372
+def _to(columns): return f'{columns[0]} to {columns[-1]}' if len(columns) > 1 else columns[0]
+
 _SUM_TOL = .05 # how far fractions of two decimals may sum to more than 1
 
 def _fractions_of(table, block, found):
@@ -87,7 +91,7 @@ def _fractions_of(table, block, found):
     _gaps(v, block.columns*2 if block.kind == 'share' else block.columns, found)
     v = np.nan_to_num(v.clip(0, 1))
     for r in np.flatnonzero(v.sum(1) > 1+_SUM_TOL):
-        found.append((r, f'{block.columns[0]} to {block.columns[-1]}', 'sum', f'sum to {v[r].sum():.4g}, more than 1'))
+        found.append((r, _to(block.columns), 'sum', f'sum to {v[r].sum():.4g}, more than 1'))
     return v
 
 def _block_votes(table, block, found):
@@ -95,26 +99,48 @@ def _block_votes(table, block, found):
     total = _total(table, block, found)
     if block.kind in ('count', 'weight'):
         v = _numbers(table, block.columns, found)
-        _outside(v, block.columns, found, 0, np.inf, 'is negative')
+        _check_votes(v, block.columns, found)
         _gaps(v, block.columns, found)
-        return np.nan_to_num(v),total,True
+        return np.nan_to_num(v),None if total is None else np.nan_to_num(total),True
     v = _fractions_of(table, block, found)
     if total is None: return v,None,False
+    empty = np.flatnonzero(np.isnan(total) & (v.sum(1) > 0))
+    found += [(r, block.total, 'nan', 'is empty, while the fractions are not') for r in empty]
+    total = np.nan_to_num(total)
     votes = v*total[:, None]
     return (votes if block.kind == 'weighted' else _whole(votes, total)),total,True
 
 # %% ../../nbs/12a_data.votes.ipynb #7544be93
-def _checked_kind(table, block, file):
-    "The block, with another kind where its numbers say so; raises `BadInput` for the predictions of a network"
-    v = _numbers(table, block.columns, [])
-    v = v[np.isfinite(v)]
-    whole = (v == v.round()).all()
-    if block.kind != 'count' or whole or not len(v): return block
-    if v.max() <= 1+ROUNDING: return Block('fraction', block.columns, block.total, None)
-    if v.min() >= 1:
-        problem = f'{block.columns[0]} and others are concentrations that a network predicted, not votes'
-        raise BadInput(problem, file=file, remedy='train on the votes of volunteers')
-    return block
+_SCALE = 'divide percentages by 100','give fractions or votes, but not both'
+
+def _sum_to(v, whole):
+    "Whether the answers of nearly every row that has any sum to `whole`"
+    sums = np.nan_to_num(v).sum(1)
+    asked = sums > 0
+    return asked.any() and (np.abs(sums[asked]/whole-1) <= LABEL_TOL).mean() > .95
+
+def _checked_kinds(table, form, file):
+    "The blocks of a form, with another kind where their numbers say so; raises `BadInput` for what cannot be votes"
+    bare = {q: _numbers(table, o.columns, []) for q,o in form.items() if o.kind == 'count'}
+    bare = {q: v for q,v in bare.items() if np.nansum(np.abs(v)) > 0}
+    named = ' to '.join(form[o].columns[0] for o in [*bare][::max(1, len(bare)-1)][:2]) if bare else ''
+    rounded = {q: np.nan_to_num(v) == np.nan_to_num(v).round() for q,v in bare.items()}
+    whole = all(o.all() for o in rounded.values())
+    if bare and (not whole or len(bare) > 1) and all(_sum_to(v, 100) for v in bare.values()):
+        raise BadInput(f'{named} are percentages', file=file, remedy=_SCALE[0])
+    if whole: return form
+    if all(np.nanmin(v) >= 1 for v in bare.values()):
+        raise BadInput(f'{named} are concentrations that a network predicted, not votes', file=file, remedy='train on the votes of volunteers')
+    small = {q for q,v in bare.items() if np.nanmax(v) <= 1+ROUNDING}
+    fractions = small if small == set(bare) else {q for q in small if not rounded[q].all() and _sum_to(bare[q], 1)}
+    mixed = [q for q in fractions if form[q].total is None]
+    if mixed and small != set(bare):
+        other = next(q for q in bare if q not in small)
+        problem = f'{form[mixed[0]].columns[0]} and others are fractions, {form[other].columns[0]} and others are votes'
+        raise BadInput(problem, file=file, remedy=_SCALE[1])
+    res = copy.copy(form)
+    res.update({q: replace(form[q], kind='fraction') for q in fractions})
+    return res
 
 # %% ../../nbs/12a_data.votes.ipynb #64a3a49b
 def _rates(schema, counts, totals, fractions):
@@ -132,14 +158,22 @@ def _rates(schema, counts, totals, fractions):
 
 # %% ../../nbs/12a_data.votes.ipynb #4fa81b5b
 def _form_votes(table, form, file, found):
-    "(schema, values, published totals and fractions by question, whether each question has votes) of the questions that a table has"
-    parts,totals,said,counted = [],[],[],[]
-    for q in sorted(form):
-        block = _checked_kind(table, form[q], file)
+    "(schema; by question: values, published totals, published fractions, columns in words, whether they are votes) of what a table has"
+    parts,totals,said,names,counted = [],[],[],[],[]
+    for q,block in sorted(_checked_kinds(table, form, file).items()):
         v,total,is_votes = _block_votes(table, block, found)
-        parts.append(v), totals.append(total), counted.append(is_votes)
+        parts.append(v), totals.append(total), counted.append(is_votes), names.append(_to(block.columns))
         said.append(None if block.fractions is None else np.nan_to_num(_numbers(table, block.fractions, found)))
-    return form.campaign.schema.only(form)[0],parts,totals,said,counted
+    return form.campaign.schema.only(form)[0],parts,totals,said,names,counted
+
+def _unanswered(schema, frac, names):
+    "Findings where fractions without numbers of votes are missing, or too small"
+    found = []
+    for s,asked,name in zip(schema.slices, schema.asked(frac).T, names):
+        total = frac[:, s].sum(1)
+        for r in np.flatnonzero(total < asked-LABEL_TOL):
+            found.append((r, name, 'sum', f'sum to {total[r]/asked[r]:.4g}, not to 1, where {asked[r]:.3g} of the volunteers were asked'))
+    return found
 
 def _kept(schema, parts, which):
     "A schema and its parts without some questions"
@@ -152,24 +186,31 @@ def _left_out(which, schema, reason):
     gone = [q.text for q,kept in zip(schema.questions, which) if not kept]
     return [f'{plural(len(gone), "question")} left out, {reason}: {" ".join(gone)}'] if gone else []
 
+def _absent(forms):
+    "A note on questions that are not in a table"
+    absent = [q.text for o in forms for i,q in enumerate(o.campaign.schema.questions) if i not in o]
+    return [f'{plural(len(absent), "question")} not in the table: {" ".join(absent)}'] if absent else []
+
 def _by_form(table, forms, file):
     "(schema, fractions, counts or None, findings, rates, form in words, notes) of a table by the forms of its columns"
     found,notes = [],[]
     each = [_form_votes(table, o, file, found) for o in forms]
     schema = Schema.join([o[0] for o in each])
-    values,totals,said,counted = [[x for o in each for x in o[k]] for k in range(1, 5)]
-    absent = [q.text for o in forms for i,q in enumerate(o.campaign.schema.questions) if i not in o]
-    if absent: notes.append(f'{plural(len(absent), "question")} not in the table: {" ".join(absent)}')
+    values,totals,said,names,counted = [[x for o in each for x in o[k]] for k in range(1, 6)]
+    notes += _absent(forms)
     if any(counted) and not all(counted):
         notes += _left_out(counted, schema, 'since the table has no numbers of votes for them')
-        schema,(values,totals,said) = _kept(schema, (values, totals, said), counted)
+        schema,(values,totals,said,names) = _kept(schema, (values, totals, said, names), counted)
     asked = [v.sum() > 0 for v in values]
     if not any(asked): raise BadInput('holds no votes', file=file)
     notes += _left_out(asked, schema, 'since nobody was asked')
-    schema,(values,totals,said) = _kept(schema, (values, totals, said), asked)
+    schema,(values,totals,said,names) = _kept(schema, (values, totals, said, names), asked)
     v = np.hstack(values)
     if any(counted): return schema,schema.fractions(v),v,found,_rates(schema, v, totals, said),'votes per answer',notes
-    return schema,schema.cumulative(v),None,found,None,'fractions of those who were asked, without their number',notes
+    if len(forms) > 1: raise BadInput('has no votes, and cannot be weighed against other campaigns', file=file, remedy='give one campaign')
+    frac = schema.cumulative(v)
+    found += _unanswered(schema, frac, names)
+    return schema,frac,None,found,None,'fractions of those who were asked, without their number',notes
 
 # %% ../../nbs/12a_data.votes.ipynb #50cd723b
 def _is_conditional(v, schema):
@@ -185,18 +226,30 @@ def _as_fractions(form):
     res.update({q: replace(o, kind='fraction') for q,o in form.items()})
     return res
 
-def _own_columns(table, schema, form, file):
-    "What `_by_form` returns, for a table with the schema's own columns"
-    named = table[[c for q in form for c in form[q].columns]].set_axis(schema.columns, axis=1)
-    v = named.apply(pd.to_numeric, errors='coerce').to_numpy(dtype=float, na_value=np.nan)
+def _are_votes(v, schema):
+    "Whether the numbers in bare columns are votes"
     first = np.nan_to_num(v[:, schema.slices[0]]).sum(1)
-    single = [q.text for q in schema.questions if len(q.answers) == 1]
-    if np.median(first) > 1.5 and np.nanmax(v) >= 2 and not single: return _by_form(table, [form], file)
+    if any(len(q.answers) == 1 for q in schema.questions): return False
+    if schema.name in CAMPAIGNS and schema.name != GZ2.name and (np.nan_to_num(v) == np.nan_to_num(v).round()).all(): return True
+    return (first > 0).any() and np.median(first[first > 0]) > 1.5 and np.nanmax(v) >= 2
+
+def _bare(form):
+    "Whether a form has the bare names of answers alone"
+    return all(o.kind == 'count' and not any(plain_name(c).endswith('-count') for c in o.columns) for o in form.values())
+
+def _bare_columns(table, form, file):
+    "What `_by_form` returns, for a table with the bare names of answers"
+    schema = form.campaign.schema.only(form)[0]
+    named = table[[c for q in sorted(form) for c in form[q].columns]].set_axis(schema.columns, axis=1)
+    v = np.stack([column_numbers(named[c])[0] for c in schema.columns], 1)
+    if _are_votes(v, schema): return _by_form(table, [form], file)
     _,found = audit_labels(named, schema)
-    if len(found) and not single and _is_conditional(v, schema):
-        return _by_form(table, [_as_fractions(form)], file)
+    several = all(len(q.answers) > 1 for q in schema.questions)
+    if len(found) and several and _is_conditional(v, schema): return _by_form(table, [_as_fractions(form)], file)
+    names = dict(zip(schema.columns, [c for q in sorted(form) for c in form[q].columns]))
+    found['column'] = [names.get(c, c) for c in found.column]
     rows = list(found.itertuples(index=False, name=None))
-    return schema,v,None,rows,None,'fractions of all volunteers',[]
+    return schema,v,None,rows,None,'fractions of all volunteers',_absent([form])
 
 # %% ../../nbs/12a_data.votes.ipynb #fb2d790f
 _DEBIASED = ('debiased fractions do not add up, and are not what the volunteers saw in these images',
@@ -204,7 +257,7 @@ _DEBIASED = ('debiased fractions do not add up, and are not what the volunteers 
 
 def _form_given(table, schema, file):
     "The form of a table for a schema; raises `BadInput` where the table has other columns"
-    if any('debias' in c.lower() for c in schema.columns): raise BadInput(_DEBIASED[0], file=file, remedy=_DEBIASED[1])
+    if any('debias' in str(c).lower() for c in schema.columns): raise BadInput(_DEBIASED[0], file=file, remedy=_DEBIASED[1])
     form = Form(campaign_of(schema), table.columns)
     if len(form) == len(schema.questions) or form and schema.name in CAMPAIGNS and schema != GZ2: return form
     raise BadInput(missing_columns(table, schema), file=file)
@@ -228,7 +281,7 @@ def _own_questions(table, most=10**5):
         q,_,a = c.rpartition('_')
         if q and a and list(table.columns).count(c) == 1: groups.setdefault(q, []).append(c)
     def votes(columns):
-        v = table[columns].apply(pd.to_numeric, errors='coerce').to_numpy(dtype=float, na_value=np.nan)
+        v = np.stack([column_numbers(table[c])[0] for c in columns], 1)
         return np.isfinite(v).any() and not np.any((v < 0) | (v > most) | (v != v.round()) & np.isfinite(v))
     found = {q: o for q,o in groups.items() if len(o) > 1 and votes(o)}
     if not found: return None
@@ -242,11 +295,15 @@ def _id_column(table, ids_of, schema, file):
     known = [c for c in ids_of if c in table.columns]
     return known[0] if known else find_id_column(table, file, schema)
 
-def _check_single(table, forms, file):
-    "Raise `BadInput` where a column that is used is there twice"
-    names = list(table.columns)
-    twice = [c for o in forms for b in o.values() for c in [*b.columns, b.total] if names.count(c) > 1]
-    if twice: raise BadInput(f'several columns {twice[0]}', file=file, remedy='keep one of them')
+def _check_columns(forms, file):
+    "Raise `BadInput` where columns mean the same, or where an answer is missing among those to a question"
+    for o in forms:
+        if same := o.shared():
+            problem = f'several columns {same[0]}' if same[0] == same[1] else f'the columns {same[0]} and {same[1]} mean the same'
+            raise BadInput(problem, file=file, remedy='keep one of them')
+        if part := o.partial():
+            problem = f'has a column {part[0]}, but none like {part[1]} for another answer to the same question'
+            raise BadInput(problem, file=file, remedy='add it, or remove all of that question')
 
 def to_labels(
     table:pd.DataFrame, # one row per galaxy; numbers, or text as from read_table
@@ -257,15 +314,17 @@ def to_labels(
 ) -> Labels:
     "The labels of a table, with all that is impossible in *found*; raises `BadInput` where its columns say nothing, or IDs are missing."
     forms = [_form_given(table, schema, file)] if schema else _forms(table, file)
-    _check_single(table, forms, file)
+    _check_columns(forms, file)
     campaign = forms[0].campaign
-    bare = len(forms) == 1 and (campaign.schema == GZ2 or campaign.schema.name not in CAMPAIGNS) and all(
-        o.kind == 'count' and set(map(plain_name, o.columns)) <= set(map(plain_name, campaign.schema.columns)) for o in forms[0].values())
-    read = _own_columns(table, campaign.schema, forms[0], file) if bare and campaign.schema.name != 'own' else _by_form(table, forms, file)
-    schema,frac,counts,found,rates,words,notes = read
     id_column = id_column or _id_column(table, campaign.ids, campaign.schema, file)
+    tree = campaign.schema
+    ids = galaxy_ids(table, file, Schema(tree.name, tree.questions, tree.columns, id_column)) if ids is None else pd.Series(ids, table.index)
+    if not len(ids): raise BadInput('has no rows', file=file)
+    bare = len(forms) == 1 and _bare(forms[0]) and campaign.schema.name != 'own'
+    read = _bare_columns(table, forms[0], file) if bare else _by_form(table, forms, file)
+    schema,frac,counts,found,rates,words,notes = read
+    if schema.name == 'own': notes = [*notes, f'taken as votes: {", ".join(schema.columns)}']
     schema = Schema(schema.name, schema.questions, schema.columns, id_column)
-    ids = galaxy_ids(table, file, schema) if ids is None else pd.Series(ids, table.index)
     columns = ['row', 'column', 'kind', 'problem']
     found = pd.DataFrame(sorted(found, key=lambda o: o[0]), columns=columns)
     rates = pd.DataFrame(columns=['kind', 'question', 'rows', 'of']) if rates is None else rates
@@ -329,6 +388,18 @@ def _asked_only(schema, frac, counts):
     total = schema.spread(schema.totals(counts))
     return np.where(total > 0, counts/np.where(total > 0, total, 1), np.nan)
 
+def _cumulative(schema, counts, labels, file):
+    "Kaggle's fractions that follow from votes, undecided where nobody answered what was asked"
+    if len(schema.campaigns) > 1: raise BadInput('holds several campaigns, which this form does not', file=file, remedy='convert it to counts')
+    total = schema.totals(counts)
+    none = np.flatnonzero(total.sum(1) == 0)
+    if len(none):
+        problem = f'has no votes, which this form cannot say{_and_n_more(none)}'
+        raise BadInput(problem, file=file, line=int(labels.lines[none[0]]), id=labels.ids[none[0]], remedy='remove the row')
+    share = 1/schema.spread([s.stop-s.start for s in schema.slices])
+    total = schema.spread(total)
+    return schema.cumulative(np.where(total > 0, counts/np.where(total > 0, total, 1), share))
+
 def converted(
     labels:Labels, # from read_labels
     to:str,        # one of FORMS
@@ -338,9 +409,9 @@ def converted(
     "A label table in another form; raises `BadInput` where fractions alone should become votes."
     check_choice('to', to, FORMS)
     schema,frac,counts = labels.schema,labels.fractions.astype(float),labels.counts
-    if to == 'kaggle' and schema.name == 'gz2-catalogue':
-        schema,counts = _renamed(labels, counts, 'gz2') if counts is not None else (schema, None)
-        frac = schema.fractions(counts) if counts is not None else frac
+    if to == 'kaggle' and counts is not None:
+        if schema.name == 'gz2-catalogue': schema,counts = _renamed(labels, counts.astype(float), 'gz2')
+        frac = _cumulative(schema, counts.astype(float), labels, file)
     if to == 'counts' or to == 'conditional' and votes: schema,counts = _counts_of(labels, votes, file)
     if to == 'conditional': values,names = _asked_only(schema, frac, counts),[f'{c}_fraction' for c in schema.columns]
     else: values,names = (frac if to == 'kaggle' else counts),schema.columns
