@@ -189,7 +189,7 @@ def _with_report(parser, exp):
 def _train_parser():
     about = 'Train a network that predicts the vote fractions of Galaxy Zoo from images. Without --data it trains on a synthetic sample.'
     p = _Parser('gz_fastai_train', about, 'gz_fastai_train --arch vgg7 --data galaxy-zoo', usage='%(prog)s [options]')
-    p.flags(_config_params(), 'data valid schema arch pretrained weights finetune activation size epochs minutes lr seed log out')
+    p.flags(_config_params(), 'data valid schema bands fov arch pretrained weights finetune loss activation size epochs minutes lr seed log out')
     p.add_argument('--config', metavar='FILE', help=_CONFIG)
     p.add_argument('--list-archs', nargs='?', const='*', metavar='PATTERN', help="print the names that --arch takes, for example 'conv*'")
     return p
@@ -220,7 +220,7 @@ def train_command(
 def _crossval_parser():
     about = 'Train a run per fold of the training galaxies, and predict each galaxy by the run that did not see it.'
     p = _Parser('gz_fastai_crossval', about, 'gz_fastai_crossval --arch vgg7 --data galaxy-zoo --folds 5 --out runs/five', usage='%(prog)s [options]')
-    p.flags(_config_params(), 'data valid schema arch pretrained weights finetune activation size epochs lr folds stratify seed out')
+    p.flags(_config_params(), 'data valid schema bands fov arch pretrained weights finetune loss activation size epochs lr folds stratify seed out')
     p.flags(_params('gz_fastai.training.crossval:crossval'), 'fold')
     p.add_argument('--config', metavar='FILE', help=_CONFIG)
     return p
