@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import timm
 from conftest import zipped
 from safetensors.torch import save_file
+
+from gz_fastai.data.sample import make_sample
 
 ROOT = Path(__file__).parent.parent
 TRAIN = '--epochs 1 --size 32'
@@ -45,9 +48,18 @@ def small(command, folder):
 def test_there_are_commands(): assert {'README', 'transfer', 'report'} <= {o.stem for o in PAGES}
 
 
+def surveys(folder):
+    "Two small surveys with votes, one with positions"
+    for name, campaign, seed in (('decals', 'decals-dr5', 1), ('gz2', 'gz2-catalogue', 2)):
+        made = make_sample(40, seed=seed, folder=folder/name, campaign=campaign)
+        (made/'images_training_rev1').rename(made/'images')
+        pd.read_csv(made/'votes.csv').assign(ra=1.5, dec=2.5).to_csv(made/'votes.csv', index=False)
+
+
 @pytest.mark.parametrize('page', PAGES, ids=lambda o: o.stem)
 def test_commands(page, command, galaxies, tmp_path):
     zipped(galaxies, tmp_path/'galaxy-zoo')
+    if page.stem == 'README': surveys(tmp_path)
     for line in filter(None, ''.join(blocks(page, 'sh')).splitlines()):
         for part in line.split(' && '):
             if part.startswith(ELSEWHERE): continue
