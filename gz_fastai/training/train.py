@@ -319,8 +319,8 @@ def _chosen(cfg):
 # %% ../../nbs/43_training.train.ipynb #bbc5ec27
 def _reading(cfg, cat, old):
     "How the images are read, as an unfinished run did or chosen now; a line on each choice"
-    known = old.resolved.get('reading') if old else None
-    if known: return check_reading(known, old.path),[]
+    begun = old and {'reading', 'pinned'} & set(old.resolved)      # runs of older versions have no reading
+    if begun: return check_reading(old.resolved.get('reading'), old.path),[]
     if run := model_folder(cfg.weights): cfg = _as_seen(cfg, read_info(run))
     return choose_reading(cat.files, cfg.bands, cfg.fov)
 
@@ -332,10 +332,11 @@ def _already(out, asked):
 def _work(rec, cfg, cat, store, device, start, cbs):
     "Train and save the run of `rec`, new or unfinished"
     out = rec.path
+    rec.resolve(reading=store.reading.to_dict())
     rec.pin(**cat.digest(), images=store.digest)
     def make_learner(c): return build_learner(c, cat, store, device, out)
     cfg = _begin(rec, cfg, make_learner, start)
-    rec.resolve(**_chosen(cfg), device=str(device), reading=store.reading.to_dict())
+    rec.resolve(**_chosen(cfg), device=str(device))
     learn = make_learner(cfg)
     trained,every = count_trained(learn.model)
     part = f'{trained:,} of {every:,} parameters are trained' if trained < every else f'{every:,} parameters'
