@@ -337,7 +337,8 @@ class Form(dict):
         schema = self.campaign.schema
         for q in set(range(len(schema.questions)))-set(self):
             columns = schema.columns[schema.slices[q]]
-            for kind in {o.kind for o in self.values()} & set(_SUFFIXES):
+            if not self and q: return
+            for kind in {o.kind for o in self.values()} & set(_SUFFIXES) if self else _SUFFIXES:
                 for found in _answers(self.campaign, columns, self.plain, kind):
                     if there := [o for o in found if o and o not in self.used]: return there[0],columns[found.index(None)] if None in found else there[0]
 

@@ -8,6 +8,7 @@ __all__ = ['ID_COLUMNS', 'LABEL_TOL', 'read_table', 'table_kind', 'table_columns
 
 # %% ../../nbs/12_data.labels.ipynb #bc8c6a18
 import csv, datetime, difflib, gzip, io, re, warnings
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -173,9 +174,10 @@ def id_text(
     if isinstance(o, str) and _ROUNDED.fullmatch(o.strip()):
         raise BadInput(f'the ID {o.strip()} has lost digits', remedy='get the table again, and do not save it with a spreadsheet')
     if isinstance(o, str): return normalize_name(o)
-    if o is None or o is pd.NA or o != o: return ''
-    if not isinstance(o, (float, np.floating)): return str(o)
-    raise BadInput(f'the ID {o!r} is a floating-point number', remedy='read the table with IDs as text')
+    if pd.api.types.is_scalar(o) and pd.isna(o): return ''
+    if isinstance(o, (int, np.integer, Decimal)) and not isinstance(o, bool): return str(o)
+    problem = 'a floating-point number' if isinstance(o, (float, np.floating)) else 'neither text nor a whole number'
+    raise BadInput(f'the ID {o!r} is {problem}', remedy='read the table with IDs as text')
 
 def galaxy_ids(
     table,         # from read_table
@@ -183,11 +185,18 @@ def galaxy_ids(
     schema:Schema, # with the name of the column
 ) -> pd.Series:      # indexed by the line
     "The IDs of a table, as text; raises `BadInput` where a row has none, or there are no rows."
-    ids = table[find_id_column(table, file, schema)].astype(object).map(id_text)
+    cells = table[find_id_column(table, file, schema)].astype(object)
+    try: ids = cells.map(id_text)
+    except BadInput: ids = pd.Series([_id_at(o, line, file) for line,o in cells.items()], cells.index)     # raises
     if not len(ids): raise BadInput('has no rows', file=file)
     empty = ids.index[ids == '']
     if len(empty): raise BadInput(f'has no {schema.id_column}{_and_n_more(empty)}', file=file, line=int(empty[0]))
     return ids
+
+def _id_at(o, line, file):
+    "`id_text`, which names the line"
+    try: return id_text(o)
+    except BadInput as e: raise BadInput(e.problem, file=file, line=int(line), remedy=e.remedy) from None
 
 def _and_n_more(found): return f' (and {len(found)-1} more)' if len(found) > 1 else ''
 

@@ -202,7 +202,8 @@ def _by_form(table, forms, file):
         notes += _left_out(counted, schema, 'since the table has no numbers of votes for them')
         schema,(values,totals,said,names) = _kept(schema, (values, totals, said, names), counted)
     asked = [v.sum() > 0 for v in values]
-    if not any(asked): raise BadInput('holds no votes', file=file)
+    if not any(asked) and not found: raise BadInput('holds no votes', file=file)
+    if not any(asked): asked = [True for _ in asked]      # what was found says why
     notes += _left_out(asked, schema, 'since nobody was asked')
     schema,(values,totals,said,names) = _kept(schema, (values, totals, said, names), asked)
     v = np.hstack(values)
@@ -255,6 +256,23 @@ def _bare_columns(table, form, file):
 _DEBIASED = ('debiased fractions do not add up, and are not what the volunteers saw in these images',
              'train on the counts, or on the raw fractions and numbers of votes')
 
+def _check_columns(forms, file):
+    "Raise `BadInput` where columns mean the same, or where an answer is missing among those to a question"
+    for o in forms:
+        if same := o.shared():
+            problem = f'several columns {same[0]}' if same[0] == same[1] else f'the columns {same[0]} and {same[1]} mean the same'
+            raise BadInput(problem, file=file, remedy='keep one of them')
+        if part := o.partial():
+            problem = f'has a column {part[0]}, but none like {part[1]} for another answer to the same question'
+            raise BadInput(problem, file=file, remedy='add it, or remove all of that question')
+
+def _passed_over(forms, columns):
+    "A note on campaigns that the names of columns tell of, but that were not read"
+    read = {o.campaign.schema.name for o in forms}
+    others = [Form(o, columns) for k,o in CAMPAIGNS.items() if k not in read]
+    names = [o.campaign.schema.name for o in others if o and o.tagged and not any(o.used & p.used for p in forms)]
+    return [f'columns of other campaigns are left out: {", ".join(names)}'] if names else []
+
 def _form_given(table, schema, file):
     "The form of a table for a schema; raises `BadInput` where the table has other columns"
     if any('debias' in str(c).lower() for c in schema.columns): raise BadInput(_DEBIASED[0], file=file, remedy=_DEBIASED[1])
@@ -269,6 +287,8 @@ def _forms(table, file):
     names = list(map(str, table.columns))
     if any('debias' in o.lower() for o in names): raise BadInput(_DEBIASED[0], file=file, remedy=_DEBIASED[1])
     if any(c in names for c in GZ2.columns): raise BadInput(missing_columns(table, GZ2), file=file)
+    for o in CAMPAIGNS.values():
+        if len(o.schema.questions) > 1: _check_columns([Form(o, table.columns)], file)
     if own := _own_questions(table): return [Form(campaign_of(own), table.columns)]
     problem = f'its columns are of no campaign ({", ".join(names)[:100]}...)'
     raise BadInput(problem, file=file, remedy='say what they are with --schema and a JSON file')
@@ -295,16 +315,6 @@ def _id_column(table, ids_of, schema, file):
     known = [c for c in ids_of if c in table.columns]
     return known[0] if known else find_id_column(table, file, schema)
 
-def _check_columns(forms, file):
-    "Raise `BadInput` where columns mean the same, or where an answer is missing among those to a question"
-    for o in forms:
-        if same := o.shared():
-            problem = f'several columns {same[0]}' if same[0] == same[1] else f'the columns {same[0]} and {same[1]} mean the same'
-            raise BadInput(problem, file=file, remedy='keep one of them')
-        if part := o.partial():
-            problem = f'has a column {part[0]}, but none like {part[1]} for another answer to the same question'
-            raise BadInput(problem, file=file, remedy='add it, or remove all of that question')
-
 def to_labels(
     table:pd.DataFrame, # one row per galaxy; numbers, or text as from read_table
     schema:Schema=None, # what the columns are; default: what their names say
@@ -323,6 +333,7 @@ def to_labels(
     bare = len(forms) == 1 and _bare(forms[0]) and campaign.schema.name != 'own'
     read = _bare_columns(table, forms[0], file) if bare else _by_form(table, forms, file)
     schema,frac,counts,found,rates,words,notes = read
+    notes = [*notes, *_passed_over(forms, table.columns)]
     if schema.name == 'own': notes = [*notes, f'taken as votes: {", ".join(schema.columns)}']
     schema = Schema(schema.name, schema.questions, schema.columns, id_column)
     columns = ['row', 'column', 'kind', 'problem']
