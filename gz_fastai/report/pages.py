@@ -25,6 +25,8 @@ from ..experiment import *
 from ..data.schema import *
 from ..data.fits import *
 from ..data.store import *
+from ..data.loaders import describe_votes
+from ..model.votes import *
 from ..model.metrics import *
 from ..model.runs import *
 from ..inference.baselines import *
@@ -83,7 +85,10 @@ class _Subject:
         pred,targ = exp.predictions,exp.observed
         self.ids = pred[self.schema.id_column].astype(str).to_numpy()
         self.pred,self.targ = [o[self.schema.columns].to_numpy() for o in (pred, targ)]
-        self.questions = question_table(self.pred, self.targ, self.schema)
+        counts = exp.votes
+        self.counts = None if counts is None else counts[self.schema.columns].to_numpy()
+        self.votes = question_votes(self.counts, self.schema)      # None where labels are fractions
+        self.questions = question_table(self.pred, self.targ, self.schema, self.votes)
         self.config = Config.from_stored(exp.requested, exp.path)
 
     @property
@@ -102,18 +107,21 @@ def _baseline_rows(subject, cat):
     "(name, RMSE, interval) of what a run has to beat on the same galaxies"
     m = subject.exp.metrics
     rows = [('perfect model (noise of the votes)', m['noise_floor'], None)] if 'noise_floor' in m else []
+    if 'vote_noise' in m: rows.append(('the noise of the votes, by the votes themselves', m['vote_noise'], None))
     if cat is None or subject.folds: return rows+[(k, v, None) for k,v in m.get('baselines', {}).items()]
     store = Store.open(cat.files, crop=subject.info['crop'], size=subject.info['size'], unreadable='skip',
                        reading=check_reading(subject.info.get('reading')))
     good = cat.exclude(store.bad.row)
-    targ = good.labels[good.valid]
-    return rows+[(k, galaxy_rmse(p, targ), rmse_interval(p, targ)) for k,p in all_baselines(good, store).items()]
+    targ,schema = good.labels[good.valid],good.schema
+    votes = None if good.counts is None else question_votes(good.counts[good.valid], schema)
+    by = dict(votes=votes, schema=schema)
+    return rows+[(k, galaxy_rmse(p, targ, **by), rmse_interval(p, targ, **by)) for k,p in all_baselines(good, store).items()]
 
 def _score(subject, cat):
     "The score, and the table around it"
     m,per = subject.exp.metrics,subject.questions
     rows = [(subject.name, m['rmse'], m['interval'])]+_baseline_rows(subject, cat)
-    rows = [dict(name=n, rmse=rmse, interval=interval, own=i == 0) for i,(n,rmse,interval) in enumerate(rows)]
+    rows = [dict(name=n, rmse=rmse, interval=interval, own=i == 0) for i,(n,rmse,interval) in enumerate(rows) if rmse is not None]
     rows.sort(key=lambda row: row['rmse'])
     scale = rows[-2 if len(rows) > 1 else 0]['rmse']     # all ones is far beyond
     return dict(rmse=m['rmse'], interval=m['interval'], galaxies=m['galaxies'], rows=rows, scale=scale,
@@ -148,7 +156,7 @@ def _folds(subject):
 def _questions(subject):
     "A row per question, and the two figures about all of them"
     figure = plot_questions({subject.name: subject.questions})
-    tree = show_tree(subject.pred.mean(0), subject.targ.mean(0), subject.schema)
+    tree = show_tree(*tree_means(subject.pred, subject.targ, subject.schema, subject.votes), subject.schema)
     return dict(rows=_records(subject.questions), figure=_svg(figure), tree=_svg(tree))
 
 def _reliability(subject, table, number):
@@ -164,13 +172,31 @@ def _calibration(subject):
                True: [i for i,parent in enumerate(subject.schema.parents, 1) if parent]}
     groups = []
     for conditional in (False, True):
-        table = calibration(subject.pred, subject.targ, subject.schema, conditional)
+        table = calibration(subject.pred, subject.targ, subject.schema, conditional, votes=subject.votes)
         figures = [_reliability(subject, table, number) for number in numbers[conditional]]
         groups.append(dict(conditional=conditional, figures=[f for f in figures if f]))
     return [g for g in groups if g['figures']]
 
+# %% ../../nbs/51_report.pages.ipynb #5dd38726
+def _votes(subject):
+    "What votes say of the predictions, question by question and answer by answer; `None` where labels are fractions"
+    if subject.votes is None: return None
+    m,schema = subject.exp.metrics,subject.schema
+    known = question_accuracy(subject.pred, subject.targ, schema, subject.votes, ENOUGH)
+    answers = answer_deviation(subject.pred, subject.counts, schema)
+    rows = pd.DataFrame(m.get('questions', [{}]*len(known)), index=known.index).reindex(columns=['nll', 'coverage_0.5', 'coverage_0.9'])
+    rows = rows.assign(question=[q.text for q in schema.questions], accuracy=known.accuracy, galaxies=known.galaxies,
+                       asked=(subject.votes > 0).sum(0), deviation=answers.groupby('question').deviation.mean())
+    numbers = {k: m.get(k) for k in ('rmse', 'vote_noise', 'nll', 'coverage_0.5', 'coverage_0.9')}
+    return dict(numbers=numbers, enough=ENOUGH, deviation=_mean(answers.deviation), figure=_svg(plot_votes(subject.votes)),
+                median=float(np.median(subject.votes.max(1))), questions=_records(rows.convert_dtypes(convert_string=False)), answers=_records(answers))
+
 # %% ../../nbs/51_report.pages.ipynb #79310eba
-def _errors(subject): return np.sqrt(((subject.pred-subject.targ)**2).mean(1))
+def _errors(subject):
+    sq = (subject.pred-subject.targ)**2
+    if subject.votes is None: return np.sqrt(sq.mean(1))
+    asked = subject.schema.spread(subject.votes > 0)
+    return np.sqrt((sq*asked).sum(1)/asked.sum(1).clip(1))
 
 def _doubt(subject):
     "The entropy of the predicted answers to the first question"
@@ -182,6 +208,7 @@ def _doubt(subject):
 def _typical(subject):
     "For each leading answer the galaxy with the median error: [(row, answer)]"
     err,lead,res = _errors(subject),subject.schema.leading(subject.targ),[]
+    if subject.votes is not None: lead = np.where(subject.votes > 0, lead, -1)
     for q,question in enumerate(subject.schema.questions):
         for a,answer in enumerate(question.answers):
             rows = np.flatnonzero(lead[:, q] == a)
@@ -209,6 +236,7 @@ def _card(subject, file, i, stands_for):
     info = subject.info
     image = _thumbnail(file, info['crop'], check_reading(info.get('reading')))
     told = [subject.schema.describe(o[i]) for o in (subject.targ, subject.pred)]
+    if subject.votes is not None: told[0] = describe_votes(subject.counts[i], subject.schema)
     return dict(id=subject.ids[i], image=image, stands_for=stands_for,
                 error=_errors(subject)[i], observed=told[0], predicted=told[1])
 
@@ -257,7 +285,7 @@ def _describe(subject):
 
 # %% ../../nbs/51_report.pages.ipynb #7c8c1243
 def _shared(subjects):
-    "The galaxies that all were scored on: (predictions of each, labels); raises `BadInput` where they differ"
+    "The galaxies that all were scored on: (predictions of each, labels, votes per question); raises `BadInput` where they differ"
     first = subjects[0]
     shared = sorted(set.intersection(*[set(o.ids) for o in subjects]))
     if not shared:
@@ -269,26 +297,30 @@ def _shared(subjects):
         same = o.schema == first.schema and np.allclose(o.targ[at], targ, atol=1e-5)
         problem = f'has other questions or labels than {first.path}'
         if not same: raise BadInput(problem, file=o.path, remedy='compare runs on the same galaxies')
-    return [o.pred[at] for o,at in zip(subjects, rows)],targ
+    voted = all(o.votes is not None for o in subjects)
+    return [o.pred[at] for o,at in zip(subjects, rows)],targ,first.votes[rows[0]] if voted else None
 
 def _comparison(subjects):
     "Several runs, best first, with paired differences: (the best, data of the section)"
-    preds,targ = _shared(subjects)
-    order = sorted(range(len(subjects)), key=lambda i: galaxy_rmse(preds[i], targ))
+    preds,targ,votes = _shared(subjects)
+    by = dict(votes=votes, schema=subjects[0].schema)
+    order = sorted(range(len(subjects)), key=lambda i: galaxy_rmse(preds[i], targ, **by))
     subjects,preds = [subjects[i] for i in order],[preds[i] for i in order]
-    tables = {o.name: question_table(p, targ, o.schema) for o,p in zip(subjects, preds)}
-    rows = [dict(name=o.name, arch=o.config.arch, rmse=galaxy_rmse(p, targ), interval=rmse_interval(p, targ),
-                 accuracy=_mean(tables[o.name].accuracy), behind=paired_difference(p, preds[0], targ))
+    tables = {o.name: question_table(p, targ, o.schema, votes) for o,p in zip(subjects, preds)}
+    rows = [dict(name=o.name, arch=o.config.arch, rmse=galaxy_rmse(p, targ, **by), interval=rmse_interval(p, targ, **by),
+                 accuracy=_mean(tables[o.name].accuracy), behind=paired_difference(p, preds[0], targ, **by),
+                 nll=o.exp.metrics.get('nll'))
             for o,p in zip(subjects, preds)]
     histories = {o.name: o.exp.history for o in subjects if not o.folds}
     history = _svg(plot_history(histories)) if len(histories) > 1 else None
-    return subjects[0],dict(rows=rows, galaxies=len(targ), history=history, questions=_svg(plot_questions(tables)))
+    return subjects[0],dict(rows=rows, galaxies=len(targ), history=history, questions=_svg(plot_questions(tables)),
+                             likely=any(row['nll'] is not None for row in rows))
 
 # %% ../../nbs/51_report.pages.ipynb #c4b5f445
 def _sections(subject, cat):
     "The data of every section about a run or a cross-validation, but for the comparison"
     return dict(subject=_describe(subject), score=_score(subject, cat), folds=_folds(subject),
-                training=_training(subject), questions=_questions(subject), calibration=_calibration(subject),
+                training=_training(subject), votes=_votes(subject), questions=_questions(subject), calibration=_calibration(subject),
                 galaxies=_galaxies(subject, cat), recipe=_recipe(subject))
 
 def _run_page(exps):
