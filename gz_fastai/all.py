@@ -22,9 +22,10 @@ from .data.fetch import fetch_competition
 from .data.audit import audit_folder, audit_report
 from .data.store import Store
 from .data.augment import CentralView, ColorJitter, LogZoom, Shift, galaxy_transforms
-from .data.loaders import Fractions, GalaxyDataLoaders
-from .model.losses import ACTIVATIONS, LOSSES, MeanSquaredLoss, RMSELoss, galaxy_loss
-from .model.metrics import GalaxyRMSE, QuestionAccuracy, calibration, calibration_error, galaxy_rmse
+from .data.loaders import Fractions, GalaxyDataLoaders, Votes
+from .model.losses import ACTIVATIONS, LOSSES, MeanSquaredLoss, RMSELoss, VotesLoss, galaxy_loss
+from .model.votes import answer_deviation, vote_noise, votes_coverage, votes_nll
+from .model.metrics import GalaxyRMSE, QuestionAccuracy, VotesNLL, calibration, calibration_error, galaxy_rmse
 from .model.metrics import paired_difference, question_accuracy, question_rmse, question_table, rmse_interval
 from .model.backbones import VGG7, galaxy_head, galaxy_model
 from .model.adapters import GradualUnfreezing, add_lora, merge_lora
@@ -39,7 +40,8 @@ from .training.checkpoint import Checkpoint
 from .training.train import config_catalogue, run_from_learner, train
 from .training.crossval import crossval, ensemble_weights, fold_table
 from .training.tune import open_study, trials_table, tune
-from .report.figures import occlusion, plot_history, plot_questions, plot_reliability, plot_schedule, show_tree
+from .report.figures import occlusion, plot_history, plot_questions, plot_reliability, plot_schedule
+from .report.figures import plot_votes, show_tree
 from .report.pages import write_report
 
 __all__ = [o for o in globals() if not o.startswith('_')]

@@ -217,7 +217,8 @@ def plot_galaxies(
 
 # %% ../../nbs/19_data.loaders.ipynb #de618307
 @dispatch
-def show_batch(x:TensorImage, y:Fractions|Votes, samples, ctxs=None, max_n=9, nrows=None, ncols=None, figsize=None, **kwargs):
+def show_batch(x:TensorImage, y:Fractions|Votes, samples,
+               ctxs=None, max_n=9, nrows=None, ncols=None, figsize=None, **kwargs):
     captions = [(str(s[1]),) for s in samples]
     return plot_galaxies(captions, [s[0] for s in samples], ctxs, max_n, nrows, ncols, figsize)
 

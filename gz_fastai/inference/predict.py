@@ -56,7 +56,8 @@ FORMS = 'cumulative','conditional','counts','concentrations'
 def _check_form(form, std, votes):
     "Raise `BadInput` unless predictions can have this form"
     check_choice('form', form, FORMS)
-    if std and form == 'concentrations': raise BadInput('concentrations have no standard deviation', remedy='choose another form')
+    both = 'concentrations have no standard deviation'
+    if std and form == 'concentrations': raise BadInput(both, remedy='choose another form')
     if not 0 < votes < 1e9: raise BadInput(f'votes must be a number of volunteers above 0, not {votes}')
 
 def _in_form(mean, schema, form, votes):
@@ -131,7 +132,7 @@ def _outputs(self:Predictor, raw):
 @torch.no_grad()
 def __call__(self:Predictor,
     pixels, # (n, side, side, channels) bytes of a Store for this run's crop and size
-) -> torch.Tensor: # (n, columns) fractions or concentrations, the mean over the views; with `std` (n, 3*columns): moments as well
+) -> torch.Tensor: # (n, columns) means over the views; with `std` moments of the fractions as well, (n, 3*columns)
     "The vote fractions of some galaxies."
     total = 0
     for view in self.views(pixels):
@@ -156,7 +157,8 @@ def predict(self:Run,
     names = [str(i) if isinstance(o, np.ndarray) else image_name(o) for i,o in enumerate(images)]
     values,spread = _with_std(np.concatenate(frac), predictor.schema, form, std, votes)
     table = pd.DataFrame(values.astype('float32'), columns=predictor.schema.columns, index=names)
-    return table if spread is None else table.join(pd.DataFrame(spread, columns=table.columns, index=names).add_suffix('_std'))
+    if spread is None: return table
+    return table.join(pd.DataFrame(spread, columns=table.columns, index=names).add_suffix('_std'))
 
 @patch
 def describe(self:Run,
@@ -254,15 +256,19 @@ def _check_written(file, out, ids, schema, tree, columns=None, form='cumulative'
     table = pd.read_parquet(file) if out.suffix == '.parquet' else read_fractions(file)
     same_columns = table.columns.tolist() == ([schema.id_column, *schema.columns] if columns is None else list(columns))
     same_ids = same_columns and table[schema.id_column].astype(str).tolist() == ids
-    if not same_ids or len(set(ids)) < len(ids): raise RuntimeError(f'{out}: does not hold the galaxies that were asked for')
+    wrong = not same_ids or len(set(ids)) < len(ids)
+    if wrong: raise RuntimeError(f'{out}: does not hold the galaxies that were asked for')
     values = table[schema.columns].apply(pd.to_numeric, errors='coerce').to_numpy()
     most = dict(counts=votes*(1+1e-6), concentrations=1e9).get(form, 1)
-    if not ((values >= 0) & (values <= most)).all(): raise RuntimeError(f'{out}: contains values outside 0 to {most:.6g}')
-    spread = table[[c for c in table if c.endswith('_std') and c[:-4] in schema.columns]].apply(pd.to_numeric, errors='coerce')
+    inside = (values >= 0) & (values <= most)
+    if not inside.all(): raise RuntimeError(f'{out}: contains values outside 0 to {most:.6g}')
+    spread = table[[c for c in table if c.endswith('_std') and c[:-4] in schema.columns]]
+    spread = spread.apply(pd.to_numeric, errors='coerce')
     if not (spread >= 0).all(axis=None): raise RuntimeError(f'{out}: contains standard deviations below 0')
     wrong = _add_up_to(table, schema, form, votes) if tree else 0
     if wrong: raise RuntimeError(f'{out}: {wrong} fractions do not add up')
 
+# %% ../../nbs/30_inference.predict.ipynb #a9bdfcf5
 def _as_table(ids, values, schema, spread=None, carried=None):
     "The table of a prediction: IDs, values, standard deviations, what is carried along"
     table = pd.DataFrame(np.asarray(values, dtype=float), columns=schema.columns)
@@ -292,7 +298,8 @@ def _wanted(carry, table, file, schema):
     own = {schema.id_column, *schema.columns, *[f'{c}_std' for c in schema.columns]}
     for name in names:
         count = table.columns.tolist().count(name)
-        if count != 1: raise BadInput(f'has {count} columns {name!r}' if count else f'has no column {name!r}', file=file)
+        problem = f'has {count} columns {name!r}' if count else f'has no column {name!r}'
+        if count != 1: raise BadInput(problem, file=file)
         if name in own or names.count(name) > 1: raise BadInput(f'carry {name!r} would be there twice')
     return names
 
@@ -364,7 +371,8 @@ def _filling(predictor, frac):
     conc = to_concentrations(frac, [len(q.answers) for q in schema.questions], schema)
     if predictor.form == 'concentrations': return conc
     if not predictor.moments: return frac
-    return np.concatenate([frac, *[o[0] for o in fraction_moments(conc[None], schema, predictor.form == 'conditional')]])
+    moments = fraction_moments(conc[None], schema, predictor.form == 'conditional')
+    return np.concatenate([frac, *[o[0] for o in moments]])
 
 def _check_out(out, folder, bs):
     "Refuse early what cannot be written; a file whose folder is still there was written just before a kill"
@@ -386,7 +394,8 @@ def _prediction(members, weights, images, files, ids, views, precision):
     runs = [[str(r.path), (r.path/'model.safetensors').stat().st_mtime, w] for r,w in zip(members, weights)]
     return dict(runs=runs, images=str(images), views=views, precision=precision, files=digest)
 
-_FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue=None) # where a record says nothing
+# where a record says nothing
+_FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue=None)
 
 def _campaign(schema, name, file):
     "The schema and the columns of a campaign, or of all of them"
@@ -426,14 +435,16 @@ def predict_images(
     carried = carried_columns(carry, catalogue, names, schema, out.suffix == '.csv')
     seen = np.array([r.trained_on(names) for r in members])
     asked = _prediction(members, weights, images, files, names, views, precision)
-    asked |= dict(form=form, std=std, votes=votes, campaign=campaign, carry=carry, catalogue=catalogue and str(catalogue))
+    source = catalogue and str(catalogue)
+    asked |= dict(form=form, std=std, votes=votes, campaign=campaign, carry=carry, catalogue=source)
     known = [i for i,o in zip(names, seen.all(0)) if o]
     stores,bad = _stores(preds, files, strict)
     with claim('prediction', folder, asked, _FORM) as rec:
         taken = out.exists() and 'written' not in rec.resolved     # by another process, since this one began
         if taken: raise BadInput('already exists', file=out, remedy='choose another file')
         values = _predict_members(preds, galaxy_weights(weights, seen), stores, bad, folder, bs)
-        values,spread = [o if o is None else o[:, columns] for o in _with_std(values, preds[0].schema, form, std, votes)]
+        values,spread = _with_std(values, preds[0].schema, form, std, votes)
+        values,spread = values[:, columns],spread if spread is None else spread[:, columns]
         rec.resolve(written=True)
         if known:
             lines = '\n'.join([schema.id_column, *known, ''])

@@ -140,7 +140,7 @@ def galaxy_learner(
     lora_rank:int=8,          # of LoRA's corrections
     precision:str='auto',     # 'fp32', 'bf16', 'fp16'; 'auto' is the best for the device
     compile:bool=False,       # with PyTorch's compiler
-    metrics=None,             # default: the competition's score, the accuracy of the leading answers, the likelihood of votes
+    metrics=None,             # default: score, accuracy of the leading answers, likelihood of votes
     cbs=None,                 # further callbacks
     lr:float=None,            # learning rate; default: that of the optimizer
     wd:float=.05,             # decoupled weight decay

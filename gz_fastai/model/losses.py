@@ -181,7 +181,8 @@ class VotesLoss(nn.Module):
     def activation(self, raw): return self.act(raw)
     def decodes(self, frac): return frac
     def concentrations(self, raw):
-        with torch.autocast(raw.device.type, enabled=False): return 1+100*(raw if raw.dtype == torch.float64 else raw.float()).sigmoid()
+        with torch.autocast(raw.device.type, enabled=False):
+            return 1+100*(raw if raw.dtype == torch.float64 else raw.float()).sigmoid()
 
     def forward(self, raw, targ):
         with torch.autocast(raw.device.type, enabled=False):

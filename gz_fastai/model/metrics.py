@@ -92,7 +92,8 @@ def question_rmse(
     total = max(sq.sum() if votes is None else sq[asked].sum(), 1e-30)
     def row(q, s):
         mine = sq[asked[:, s.start], s]
-        return dict(question=q.text, rmse=float(np.sqrt(mine.mean())) if len(mine) else np.nan, share=float(mine.sum()/total))
+        rmse = float(np.sqrt(mine.mean())) if len(mine) else np.nan
+        return dict(question=q.text, rmse=rmse, share=float(mine.sum()/total))
     return _by_question([row(q, s) for q,s in zip(schema.questions, schema.slices)])
 
 # %% ../../nbs/21_model.metrics.ipynb #718ba2d9
@@ -101,7 +102,8 @@ CLEAR = .6 # least share of those who were asked for a clear majority
 def _leading(pred, targ, schema, votes=None, enough=None):
     "Question by question: whether the leading answer is right, whether the question was asked, and whether its majority is clear"
     asked,was_asked = schema.asked(targ),schema.was_asked(targ)
-    if votes is not None: was_asked = was_asked & (np.asarray(votes) > 0) if enough is None else np.asarray(votes) >= enough
+    if enough is not None: was_asked = np.asarray(votes) >= enough
+    elif votes is not None: was_asked = was_asked & (np.asarray(votes) > 0)
     right = schema.favored(pred) == schema.favored(targ)
     for q,s in enumerate(schema.slices):
         most = targ[:, s].max(1)

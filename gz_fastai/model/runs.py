@@ -44,7 +44,7 @@ def _scores(file, lists):
 # %% ../../nbs/27_model.runs.ipynb #30c85451
 class _Scored(Experiment):
     "What a run and a cross-validation have in common: scores, predictions, and what the volunteers said"
-    _tables,_lists = None,() # files with the predictions, the labels and perhaps the votes; lists of numbers in metrics.json
+    _tables,_lists = None,() # files of predictions, labels and perhaps votes; lists of numbers in metrics.json
     @cached_property
     def metrics(self): return _scores(self.path/'metrics.json', self._lists)
     def _fractions(self, name):
@@ -105,10 +105,11 @@ def _vote_lines(m):
     "What the scores say of votes, in words"
     if not _is_number(m.get('nll')): return []
     lines = [f'negative log-likelihood of the votes of a galaxy {m["nll"]:.2f}']
-    held = [f'{m[k]:.0%} in the {level} intervals' for k,level in (('coverage_0.5', '50%'), ('coverage_0.9', '90%')) if _is_number(m.get(k))]
+    levels = {'coverage_0.5': '50%', 'coverage_0.9': '90%'}
+    held = [f'{m[k]:.0%} in the {level} intervals' for k,level in levels.items() if _is_number(m.get(k))]
     if held: lines[0] += f'; of the votes {" and ".join(held)}'
-    known = [f'{word} {m[k]:.1%}' for k,word in (('deviation', 'mean deviation of an answer'), ('enough_accuracy', 'correct leading answers'))
-             if _is_number(m.get(k))]
+    words = dict(deviation='mean deviation of an answer', enough_accuracy='correct leading answers')
+    known = [f'{word} {m[k]:.1%}' for k,word in words.items() if _is_number(m.get(k))]
     if known: lines.append(f'where a question has 20 votes or more: {", ".join(known)}')
     return lines
 

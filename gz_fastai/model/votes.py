@@ -12,7 +12,6 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import betaln, gammaln
 
-from ..core import *
 from ..data.schema import *
 
 # %% ../../nbs/20a_model.votes.ipynb #4193a29d

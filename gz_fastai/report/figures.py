@@ -204,7 +204,8 @@ def plot_votes(
     "How many volunteers looked at a galaxy: those who answered the question that most of them did."
     most = np.asarray(votes).max(1)
     fig,ax = _axes()
-    ax.hist(most, bins=np.linspace(0, max(1, np.ceil(most.max()))+1, 31) if most.max() > 30 else np.arange(most.max()+2)-.5, color=_COLORS[0])
+    whole = most.max() <= 30
+    ax.hist(most, bins=np.arange(most.max()+2)-.5 if whole else np.linspace(0, most.max()+1, 31), color=_COLORS[0])
     ax.set(xlabel='votes', ylabel='galaxies')
     return fig
 

@@ -107,7 +107,7 @@ def _baseline_rows(subject, cat):
     "(name, RMSE, interval) of what a run has to beat on the same galaxies"
     m = subject.exp.metrics
     rows = [('perfect model (noise of the votes)', m['noise_floor'], None)] if 'noise_floor' in m else []
-    if 'vote_noise' in m: rows.append(('the noise of the votes, by the votes themselves', m['vote_noise'], None))
+    if m.get('vote_noise') is not None: rows.append(('the noise of the votes, by the votes themselves', m['vote_noise'], None))
     if cat is None or subject.folds: return rows+[(k, v, None) for k,v in m.get('baselines', {}).items()]
     store = Store.open(cat.files, crop=subject.info['crop'], size=subject.info['size'], unreadable='skip',
                        reading=check_reading(subject.info.get('reading')))
@@ -115,13 +115,14 @@ def _baseline_rows(subject, cat):
     targ,schema = good.labels[good.valid],good.schema
     votes = None if good.counts is None else question_votes(good.counts[good.valid], schema)
     by = dict(votes=votes, schema=schema)
-    return rows+[(k, galaxy_rmse(p, targ, **by), rmse_interval(p, targ, **by)) for k,p in all_baselines(good, store).items()]
+    known = all_baselines(good, store)
+    return rows+[(k, galaxy_rmse(p, targ, **by), rmse_interval(p, targ, **by)) for k,p in known.items()]
 
 def _score(subject, cat):
     "The score, and the table around it"
     m,per = subject.exp.metrics,subject.questions
     rows = [(subject.name, m['rmse'], m['interval'])]+_baseline_rows(subject, cat)
-    rows = [dict(name=n, rmse=rmse, interval=interval, own=i == 0) for i,(n,rmse,interval) in enumerate(rows) if rmse is not None]
+    rows = [dict(name=n, rmse=rmse, interval=interval, own=i == 0) for i,(n,rmse,interval) in enumerate(rows)]
     rows.sort(key=lambda row: row['rmse'])
     scale = rows[-2 if len(rows) > 1 else 0]['rmse']     # all ones is far beyond
     return dict(rmse=m['rmse'], interval=m['interval'], galaxies=m['galaxies'], rows=rows, scale=scale,
@@ -184,12 +185,13 @@ def _votes(subject):
     m,schema = subject.exp.metrics,subject.schema
     known = question_accuracy(subject.pred, subject.targ, schema, subject.votes, ENOUGH)
     answers = answer_deviation(subject.pred, subject.counts, schema)
-    rows = pd.DataFrame(m.get('questions', [{}]*len(known)), index=known.index).reindex(columns=['nll', 'coverage_0.5', 'coverage_0.9'])
+    rows = pd.DataFrame(m.get('questions', [{}]*len(known)), index=known.index)
+    rows = rows.reindex(columns=['nll', 'coverage_0.5', 'coverage_0.9'])
     rows = rows.assign(question=[q.text for q in schema.questions], accuracy=known.accuracy, galaxies=known.galaxies,
                        asked=(subject.votes > 0).sum(0), deviation=answers.groupby('question').deviation.mean())
     numbers = {k: m.get(k) for k in ('rmse', 'vote_noise', 'nll', 'coverage_0.5', 'coverage_0.9')}
-    return dict(numbers=numbers, enough=ENOUGH, deviation=_mean(answers.deviation), figure=_svg(plot_votes(subject.votes)),
-                median=float(np.median(subject.votes.max(1))), questions=_records(rows.convert_dtypes(convert_string=False)), answers=_records(answers))
+    return dict(numbers=numbers, enough=ENOUGH, deviation=_mean(answers.deviation), questions=_records(rows),
+                figure=_svg(plot_votes(subject.votes)), median=float(np.median(subject.votes.max(1))), answers=_records(answers))
 
 # %% ../../nbs/51_report.pages.ipynb #79310eba
 def _errors(subject):
@@ -307,7 +309,8 @@ def _comparison(subjects):
     order = sorted(range(len(subjects)), key=lambda i: galaxy_rmse(preds[i], targ, **by))
     subjects,preds = [subjects[i] for i in order],[preds[i] for i in order]
     tables = {o.name: question_table(p, targ, o.schema, votes) for o,p in zip(subjects, preds)}
-    rows = [dict(name=o.name, arch=o.config.arch, rmse=galaxy_rmse(p, targ, **by), interval=rmse_interval(p, targ, **by),
+    rows = [dict(name=o.name, arch=o.config.arch,
+                 rmse=galaxy_rmse(p, targ, **by), interval=rmse_interval(p, targ, **by),
                  accuracy=_mean(tables[o.name].accuracy), behind=paired_difference(p, preds[0], targ, **by),
                  nll=o.exp.metrics.get('nll'))
             for o,p in zip(subjects, preds)]
@@ -320,7 +323,8 @@ def _comparison(subjects):
 def _sections(subject, cat):
     "The data of every section about a run or a cross-validation, but for the comparison"
     return dict(subject=_describe(subject), score=_score(subject, cat), folds=_folds(subject),
-                training=_training(subject), votes=_votes(subject), questions=_questions(subject), calibration=_calibration(subject),
+                training=_training(subject), votes=_votes(subject), questions=_questions(subject),
+                calibration=_calibration(subject),
                 galaxies=_galaxies(subject, cat), recipe=_recipe(subject))
 
 def _run_page(exps):

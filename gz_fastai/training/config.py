@@ -99,8 +99,8 @@ class Config:
     weights:str=None # pretrained weights for the backbone: a file, or the folder of a run
     finetune:Annotated[str, OneOf('all', 'head', 'lora', 'gradual')]='all' # what is trained of a pretrained network
     lora_rank:Annotated[int, Range(1, 1024), Needs('finetune', 'all', 'head', 'gradual')]=8 # rank of the LoRA adapters
-    activation:Annotated[str, OneOf('softmax', 'sigmoid', 'divisive'), Search(), Needs('loss', 'votes')]='softmax' # gives the fractions
-    loss:Annotated[str, OneOf('rmse', 'mse', 'votes'), Search('rmse', 'mse')]='rmse' # what is minimized; votes: the likelihood of vote counts
+    activation:Annotated[str, OneOf('softmax', 'sigmoid', 'divisive'), Search(), Needs('loss', 'votes')]='softmax' # to fractions
+    loss:Annotated[str, OneOf('rmse', 'mse', 'votes'), Search('rmse', 'mse')]='rmse' # to minimize; votes: likelihood
     hidden:Annotated[tuple, Fixed]=(256,) # widths of the hidden layers of the fully connected head
     drop:Annotated[float, Range(0, .99), Search(low=0., high=.5)]=.1 # dropout in the head
     size:Annotated[int, Range(16, 4096)]=None # side of the input in pixels; default: 64, or what the backbone needs

@@ -14,7 +14,6 @@ from scipy.optimize import nnls
 
 from ..core import *
 from ..experiment import *
-from ..data.schema import *
 from ..data.labels import *
 from ..data.catalogue import *
 from ..data.store import *
@@ -47,7 +46,8 @@ def _held_out(cfg, runs):
     votes = None if cat.counts is None else question_votes(cat.counts[cat.valid][good], cat.schema)
     by,mean = dict(votes=votes, schema=cat.schema),preds.mean(0)
     each = [galaxy_rmse(o, targ, **by) for o in preds]
-    return dict(galaxies=len(good), rmse=galaxy_rmse(mean, targ, **by), interval=rmse_interval(mean, targ, **by), folds=each)
+    interval = rmse_interval(mean, targ, **by)
+    return dict(galaxies=len(good), rmse=galaxy_rmse(mean, targ, **by), interval=interval, folds=each)
 
 # %% ../../nbs/44_training.crossval.ipynb #dfc7b01e
 def _summarize(cfg, out):
