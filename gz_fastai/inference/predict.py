@@ -374,6 +374,7 @@ def _filling(predictor, frac):
     moments = fraction_moments(conc[None], schema, predictor.form == 'conditional')
     return np.concatenate([frac, *[o[0] for o in moments]])
 
+# %% ../../nbs/30_inference.predict.ipynb #d7c57ac1
 def _check_out(out, folder, bs):
     "Refuse early what cannot be written; a file whose folder is still there was written just before a kill"
     longest = len(os.fsencode(out.name)) + len('.trained_on')

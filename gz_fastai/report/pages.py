@@ -107,7 +107,8 @@ def _baseline_rows(subject, cat):
     "(name, RMSE, interval) of what a run has to beat on the same galaxies"
     m = subject.exp.metrics
     rows = [('perfect model (noise of the votes)', m['noise_floor'], None)] if 'noise_floor' in m else []
-    if m.get('vote_noise') is not None: rows.append(('the noise of the votes, by the votes themselves', m['vote_noise'], None))
+    noise = m.get('vote_noise')
+    if noise is not None: rows.append(('noise of the votes, by the votes themselves', noise, None))
     if cat is None or subject.folds: return rows+[(k, v, None) for k,v in m.get('baselines', {}).items()]
     store = Store.open(cat.files, crop=subject.info['crop'], size=subject.info['size'], unreadable='skip',
                        reading=check_reading(subject.info.get('reading')))

@@ -82,6 +82,8 @@ def checked(self:Setting,
     return value
 
 # %% ../../nbs/40_training.config.ipynb #4ebff09c
+_ACTIVATIONS = 'softmax','sigmoid','divisive'
+
 @dataclass
 class Config:
     "A training run, in full; raises `BadInput` for a value that a setting cannot have."
@@ -99,7 +101,7 @@ class Config:
     weights:str=None # pretrained weights for the backbone: a file, or the folder of a run
     finetune:Annotated[str, OneOf('all', 'head', 'lora', 'gradual')]='all' # what is trained of a pretrained network
     lora_rank:Annotated[int, Range(1, 1024), Needs('finetune', 'all', 'head', 'gradual')]=8 # rank of the LoRA adapters
-    activation:Annotated[str, OneOf('softmax', 'sigmoid', 'divisive'), Search(), Needs('loss', 'votes')]='softmax' # to fractions
+    activation:Annotated[str, OneOf(*_ACTIVATIONS), Search(), Needs('loss', 'votes')]='softmax' # gives the fractions
     loss:Annotated[str, OneOf('rmse', 'mse', 'votes'), Search('rmse', 'mse')]='rmse' # to minimize; votes: likelihood
     hidden:Annotated[tuple, Fixed]=(256,) # widths of the hidden layers of the fully connected head
     drop:Annotated[float, Range(0, .99), Search(low=0., high=.5)]=.1 # dropout in the head
