@@ -335,7 +335,7 @@ def report_command(
 def _baseline_parser():
     about = 'Score what a network has to beat, and write a submission of each: all zeros, all ones, the mean label, and the color of the center.'
     p = _Parser('gz_fastai_baseline', about, 'gz_fastai_baseline --data galaxy-zoo --out baselines')
-    p.flags(_config_params(), 'data valid', required=['data'], data="folder with images and labels, or Kaggle's zips")
+    p.flags(_config_params(), 'data valid schema bands fov', required=['data'], data="folder with images and labels, or Kaggle's zips")
     p.add_argument('--config', metavar='FILE', help='TOML file of a run: its valid, schema, labels and images are used')
     p.flags(_params('gz_fastai.inference.baselines:write_baselines'), 'images out', required=['out'])
     return p
@@ -353,7 +353,8 @@ def baseline_command(
         from gz_fastai.training.train import config_catalogue
         cat = config_catalogue(cfg)
         print(f'{cat}\nRMSE on {len(cat.valid)} validation galaxies (lower is better)')
-        for name,(rmse,low,high) in write_baselines(cat, out, images).items(): print(f'  {name:<23} {rmse:.4f}   95% interval {low:.4f} to {high:.4f}')
+        scores = write_baselines(cat, out, images, cfg.bands, cfg.fov)
+        for name,(rmse,low,high) in scores.items(): print(f'  {name:<23} {rmse:.4f}   95% interval {low:.4f} to {high:.4f}')
         print(f'\n{out}: {_files(out)}')
 
 # %% ../nbs/60_cli.ipynb #af12e37a
@@ -390,7 +391,8 @@ def _check_data(folder, images=False, json_=False, **given):
     from gz_fastai.data.campaigns import read_schema
     cfg = read_config(given)
     schema = read_schema(cfg.schema) if cfg.schema else None
-    res = audit_folder(folder, cfg.valid, schema, cfg.labels, cfg.images, read=images, crop=cfg.crop, bands=cfg.bands, fov=cfg.fov)
+    seen = dict(read=images, crop=cfg.crop, bands=cfg.bands, fov=cfg.fov)
+    res = audit_folder(folder, cfg.valid, schema, cfg.labels, cfg.images, **seen)
     print(json.dumps(res, indent=2) if json_ else audit_report(res))
     return 0 if res['ok'] else 1
 

@@ -120,7 +120,8 @@ def _as_dr5(g, p):
     of = dict(zip((q.text for q in GZ2.questions), (p[s] for s in GZ2.slices)))
     has_bar,strong = of['Is there a bar through the centre?'][0],_logistic(g['bar'], .5, 6)
     rounded,boxy,none = of['What shape is the edge-on bulge?']
-    disturbed = _visibility(g)*np.array(dict(merger=[.1, .25, .6], disturbed=[.35, .4, .05], irregular=[.4, .1, 0]).get(g['odd'], [.06, .02, .03]))
+    by_oddity = dict(merger=[.1, .25, .6], disturbed=[.35, .4, .05], irregular=[.4, .1, 0])
+    disturbed = _visibility(g)*np.array(by_oddity.get(g['odd'], [.06, .02, .03]))
     of |= {'Is there a bar through the centre?': [has_bar*strong, has_bar*(1-strong), 1-has_bar],
            'How prominent is the central bulge?': _gaussian_probs(g['bulge'], [1.1, .75, .45, .2, -.06], .12),
            'What shape is the edge-on bulge?': [boxy, none, rounded],
@@ -321,7 +322,8 @@ def make_sample(
 ) -> Path:             # the folder, in Kaggle's layout, with truth.csv next to the labels
     "The folder of the sample, made where it is missing; raises `BadInput` where `folder` holds something else."
     check_choice('campaign', campaign, SAMPLE_CAMPAIGNS)
-    for name,value,low,most in (('n', n, 1, _MOST_GALAXIES), ('seed', seed, 0, _MOST_SEEDS), ('volunteers', volunteers, 1, 10**4)):
+    seats = ('volunteers', volunteers, 1, 10**4)
+    for name,value,low,most in (('n', n, 1, _MOST_GALAXIES), ('seed', seed, 0, _MOST_SEEDS), seats):
         if not low <= value <= most: raise BadInput(f'{name} must be {low:,} to {most:,}, not {value:,}')
     other = {k: v for k,v,usual in (('campaign', campaign, 'gz2'), ('volunteers', volunteers, 40)) if v != usual}
     info = dict(synthetic=True, n=n, seed=seed, version=SAMPLE_VERSION) | other

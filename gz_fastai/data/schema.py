@@ -39,8 +39,10 @@ class Question:
         if not self.answers or len(set(self.answers)) < len(self.answers):
             raise BadInput(f'{self.text!r} must have different answers, not {list(self.answers)}')
         for o in self.parents: _check_text('a parent', o)
-        if self.parent is not None and not self.parents: raise BadInput(f'parent must be a column or several, not {self.parent!r}')
-        if self.parent is not None: object.__setattr__(self, 'parent', self.parents if len(self.parents) > 1 else self.parents[0])
+        nothing = self.parent is not None and not self.parents
+        if nothing: raise BadInput(f'parent must be a column or several, not {self.parent!r}')
+        one = self.parents[0] if len(self.parents) == 1 else self.parents or None
+        object.__setattr__(self, 'parent', one)
         if self.campaign is not None: _check_text('a campaign', self.campaign)
     @property
     def parents(self):
@@ -210,7 +212,8 @@ def _to_question(self:Schema, q):
 @patch
 def routes(self:Schema) -> list: # for each column, tuples of columns: itself, its parent, and so on to the root
     "The ways down the tree to each answer."
-    return [[(c, *way) for way in self._to_question(q)] for q,s in enumerate(self.slices) for c in range(s.start, s.stop)]
+    to = [self._to_question(q) for q in range(len(self.slices))]
+    return [[(c, *way) for way in to[q]] for q,s in enumerate(self.slices) for c in range(s.start, s.stop)]
 
 # %% ../../nbs/10_data.schema.ipynb #225f4d92
 @patch

@@ -14,6 +14,7 @@ from sklearn.cluster import KMeans
 
 from ..core import *
 from ..data.labels import *
+from ..data.fits import *
 from ..data.catalogue import *
 from ..data.fits import *
 from ..data.store import *
@@ -52,7 +53,7 @@ def center_colors(
     crop,pixels = stored_geometry(store.crop, store.size)
     half,middle = max(1, round(side*pixels/crop/2)),pixels//2
     square = slice(middle-half, middle+half)
-    return three_bands(store.pixels[:, square, square]).reshape(len(store), -1, 3).mean(1)/255
+    return three_bands(store.pixels[:, square, square]).reshape(len(store), -1, store.pixels.shape[-1]).mean(1)/255
 
 # %% ../../nbs/31_inference.baselines.ipynb #429baaf0
 def _all_colors(store, new, side):
@@ -123,16 +124,19 @@ def write_baselines(
     cat:Catalogue, # the galaxies
     out,           # folder to write the submissions to
     images=None,   # folder or zip of images to predict; default: the validation galaxies
+    bands:str=None, # of FITS images, as for choose_reading
+    fov:float=None, # side of a view, arcseconds
 ) -> dict:         # name -> (RMSE on the validation galaxies, low and high end of its 95% interval)
     "Score the baselines and write a submission of each; raises `BadInput` where the folder is not empty."
     out,targ,counts = Path(out),cat.labels[cat.valid],None if cat.counts is None else cat.counts[cat.valid]
     empty = out.is_dir() and not any(out.iterdir())
     if out.exists() and not empty: raise BadInput('is not an empty folder', file=out, remedy='choose another one')
     check_place(out)
-    ids,files = image_ids(images, None, cat.schema) if images else (cat.ids[cat.valid],None)
-    store = Store.open(cat.files)
+    reading,_ = choose_reading(cat.files, bands, fov)
+    ids,files = image_ids(images, None, cat.schema, reading.bands) if images else (cat.ids[cat.valid],None)
+    store = Store.open(cat.files, reading=reading)
     own = all_baselines(cat, store)
-    preds = all_baselines(cat, store, Store.open(files)) if files else own
+    preds = all_baselines(cat, store, Store.open(files, reading=reading)) if files else own
     with atomic_folder(out) as tmp:
         for name,p in preds.items():
             file = name.replace(', ', '-').replace(' ', '-')

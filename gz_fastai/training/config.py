@@ -87,7 +87,7 @@ _ACTIVATIONS = 'softmax','sigmoid','divisive'
 @dataclass
 class Config:
     "A training run, in full; raises `BadInput` for a value that a setting cannot have."
-    data:Annotated[str, Many, Fixed]=None # folder with images and labels, or Kaggle's zips, or several; default: a synthetic sample
+    data:Annotated[str, Many, Fixed]=None # folder with images and labels, or Kaggle's zips; default: a synthetic sample
     valid:Annotated[str, Fixed]=None # CSV of the GalaxyIDs to validate on; default: a fixed tenth is held out
     labels:Annotated[str, Fixed]=None # label file, where data holds several; CSV or zip
     images:Annotated[str, Fixed]=None # folder or zip of images, where data holds several
