@@ -53,7 +53,7 @@ def center_colors(
     crop,pixels = stored_geometry(store.crop, store.size)
     half,middle = max(1, round(side*pixels/crop/2)),pixels//2
     square = slice(middle-half, middle+half)
-    return three_bands(store.pixels[:, square, square]).reshape(len(store), -1, store.pixels.shape[-1]).mean(1)/255
+    return three_bands(store.pixels[:, square, square]).reshape(len(store), -1, 3).mean(1)/255
 
 # %% ../../nbs/31_inference.baselines.ipynb #429baaf0
 def _all_colors(store, new, side):
