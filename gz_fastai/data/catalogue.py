@@ -196,7 +196,7 @@ class Catalogue:
     def _take(self, read):
         "Take over what `Labels` have"
         self.schema,self.ids,self.labels,self.counts = read.schema,read.ids,read.fractions,read.counts
-        self.form,self.notes = read.form,read.notes
+        self.objects,self.form,self.notes = self.ids,read.form,read.notes     # objects: what splits go by
 
     def __len__(self): return len(self.ids)
     def __repr__(self):
@@ -213,10 +213,10 @@ class Catalogue:
 def _split(self:Catalogue, valid, source=None):
     "Hold out the galaxies `valid`, a list of IDs or a CSV"
     self.excluded = np.zeros(len(self), dtype=bool)
-    if valid is None: self.is_valid = unit_hash(self.ids) < HELD_OUT
+    if valid is None: self.is_valid = unit_hash(self.objects) < HELD_OUT
     else:
         source = source or (valid if isinstance(valid, (str, Path)) else None)
-        self.is_valid = pd.Index(self.ids).isin(self._listed(valid))
+        self.is_valid = pd.Index(self.objects).isin(self._listed(valid))
     self._check_split(source or self.labels_file)
 
 @patch
@@ -225,7 +225,7 @@ def _listed(self:Catalogue, valid):
     file = valid if isinstance(valid, (str, Path)) else None
     if file is None: ids = pd.Series([id_text(o) for o in valid], dtype=object)
     else: ids = galaxy_ids(read_table(file), file, self.schema)
-    unknown = ids[~ids.isin(self.ids)]
+    unknown = ids[~ids.isin(self.objects)]
     if not len(unknown): return ids
     i,line = unknown.iloc[0],None if file is None else int(unknown.index[0])
     problem = f'galaxy {i} has no label{_and_n_more(unknown)}'
@@ -334,6 +334,7 @@ def join(cls:Catalogue,
         raise BadInput('has no votes, and cannot be weighed against other campaigns', file=bare[0].labels_file or 'table', remedy=remedy)
     res = copy.copy(cats[0])
     res.schema,res.ids,res.path = schema,_distinct_ids(cats),[o.path for o in cats]
+    res.objects = np.concatenate([o.objects for o in cats])
     res.labels = np.concatenate([_wide(o.labels, o, schema) for o in cats])
     res.counts = None if bare else np.concatenate([_wide(o.counts, o, schema) for o in cats])
     res.files = None if any(o.files is None for o in cats) else [f for o in cats for f in o.files]
@@ -377,7 +378,7 @@ def folds(self:Catalogue,
     "The fold that each training galaxy belongs to; raises `BadInput` where a fold would be empty."
     n = len(self.train)
     if not 2 <= k <= n: raise BadInput(f'cannot make {k} folds of {n} training galaxies', remedy=f'make 2 to {n}')
-    res,h = np.full(len(self), -1),unit_hash([f'fold {i}' for i in self.ids])
+    res,h = np.full(len(self), -1),unit_hash([f'fold {i}' for i in self.objects])
     if not stratify: res[self.train] = (h[self.train]*k).astype(int)
     else:
         order = np.lexsort([h, *self.schema.leading(self.labels).T[::-1]])

@@ -55,6 +55,8 @@ def _kaggle_columns(questions):
     return [f'Class{i}.{j}' for i,q in enumerate(questions, 1) for j in range(1, len(q.answers)+1)]
 
 # %% ../../nbs/10_data.schema.ipynb #406404d0
+_MOST_WAYS = 1000 # down the tree to one question; CANDELS has 11
+
 class Schema:
     "The questions of a project, and the columns of its label table; raises `BadInput` where they do not fit together."
     def __init__(self,
@@ -76,6 +78,7 @@ class Schema:
         ends = np.cumsum([len(q.answers) for q in self.questions]).tolist()
         self.slices = [slice(e-len(q.answers), e) for e,q in zip(ends, self.questions)]
         self.parents = [self._parent(q, s) for q,s in zip(self.questions, self.slices)]
+        self._check_ways()
 
     def _parent(self, q, s):
         earlier = self.columns[:s.start]
@@ -85,6 +88,14 @@ class Schema:
             problem = f'the parent {parent!r} of {q.text!r} is not a column of an earlier question'
             raise BadInput(f'schema {self.name}: {problem}')
         return tuple(sorted({earlier.index(c) for p in q.parents for c in found(p)}))
+
+    def _check_ways(self):
+        "Refuse a tree with an absurd number of ways to a question"
+        ways = []
+        for q,(text,parents) in enumerate(zip([o.text for o in self.questions], self.parents)):
+            chosen = [(len(set(range(s.start, s.stop)) & set(parents)), s.stop-s.start, n) for s,n in zip(self.slices, ways)]
+            ways.append(sum(n if k == size > 1 else k*n for k,size,n in chosen) or 1)
+            if ways[-1] > _MOST_WAYS: raise BadInput(f'schema {self.name}: more than {_MOST_WAYS:,} ways lead to {text!r}')
 
     def __len__(self): return len(self.columns)
     def __eq__(self, o): return isinstance(o, Schema) and self.to_dict() == o.to_dict()
@@ -233,8 +244,12 @@ def join(cls:Schema,
     schemas, # several
 ) -> Schema: # the schema itself where there is one, or all are equal
     "One schema with the questions of several; raises `BadInput` where they share columns."
-    first,*others = schemas = list({o.name: o for o in reversed(schemas)}.values())[::-1]
+    schemas = [o for i,o in enumerate(schemas) if o.to_dict() not in [p.to_dict() for p in schemas[:i]]]
+    first,*others = schemas
     if not others: return first
+    names = [o.name for o in schemas]
+    same = [o for o in names if names.count(o) > 1]
+    if same: raise BadInput(f'several tables are called {same[0]} and have other questions', remedy='give each a schema with a name')
     columns = [c for o in schemas for c in o.columns]
     twice = sorted({c for c in columns if columns.count(c) > 1})
     if twice: raise BadInput(f'{" and ".join(o.name for o in schemas)} both have a column {twice[0]}', remedy='rename it in one schema')
