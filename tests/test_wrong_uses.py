@@ -98,7 +98,7 @@ def labels(cells):
     head, class21, class31 = cells[0], cells[0].index('Class2.1'), cells[0].index('Class3.1')
     without = [r[:class31]+r[class31+1:] for r in cells]
     return {
-        'empty': '', 'header': text(cells[:1]), 'no-id': text([['id', *head[1:]], *cells[1:]]), 'no-column': text(without),
+        'empty': '', 'header': text(cells[:1]), 'no-id': text([['name', *head[1:]], *cells[1:]]), 'no-column': text(without),
         'renamed-column': cell(0, class31, 'Class 3.1'),
         'column-twice': text([r+[r[class31]] for r in cells]), 'id-column-twice': text([[r[0], *r] for r in cells]),
         'id-twice': cell(2, 0, '1000001'), 'id-blank': cell(2, 0, ''), 'text': cell(2, class21, 'many'),
@@ -361,6 +361,7 @@ def wrong_values(s):
             '{}'], bool: ['1', '"yes"', '[]'], tuple: ['5', '[0]', '["a"]', '[1.5]', '[true]', '[[8]]', '[-1]']}[s.type]
     if s.range: wrong = [*wrong, *(f'{o}' for o in ((s.range.low-1, s.range.high+1) if s.type is int else (float(s.range.low)-.5, float(s.range.high)*2)))]
     if s.choices: wrong.append('"nonsense"')
+    if s.many: wrong.remove('["a"]')
     return [(o, f'{s.name} = {o}\n', f'{s.name}|settings/{s.name}-') for o in wrong]
 
 

@@ -285,12 +285,12 @@ def _forms(table, file):
     forms = find_forms(table.columns)
     if forms: return [_form_given(table, GZ2, file)] if forms[0].campaign.schema == GZ2 else forms
     names = list(map(str, table.columns))
-    if any('debias' in o.lower() for o in names): raise BadInput(_DEBIASED[0], file=file, remedy=_DEBIASED[1])
     if any(c in names for c in GZ2.columns): raise BadInput(missing_columns(table, GZ2), file=file)
     for o in CAMPAIGNS.values():
         if len(o.schema.questions) > 1: _check_columns([Form(o, table.columns)], file)
+    if any('debias' in o.lower() for o in names): raise BadInput(_DEBIASED[0], file=file, remedy=_DEBIASED[1])
     if own := _own_questions(table): return [Form(campaign_of(own), table.columns)]
-    problem = f'its columns are of no campaign ({", ".join(names)[:100]}...)'
+    problem = one_cell(table) or f'its columns are of no campaign ({", ".join(names)[:100]}...)'
     raise BadInput(problem, file=file, remedy='say what they are with --schema and a JSON file')
 
 # %% ../../nbs/12a_data.votes.ipynb #b7487ec9
