@@ -65,12 +65,13 @@ def _in_form(mean, schema, form, votes):
     if form == 'conditional': return schema.conditional(mean).clip(0, 1)
     return mean*votes if form == 'counts' else mean
 
-def _with_std(values, schema, form, std, votes):
+def _with_std(values, schema, form, std, votes, columns=slice(None)):
     "What predictors give, (n, columns) or three times as many, in the form that was asked for; standard deviations or `None`"
     first,*moments = np.split(np.asarray(values, dtype=float), 3 if std else 1, axis=-1)
     shown = _in_form(first, schema, form, votes)
+    shown = shown[:, columns]
     if not std: return shown,None
-    spread = np.sqrt((moments[1]-moments[0]**2).clip(0))
+    spread = np.sqrt((moments[1]-moments[0]**2).clip(0))[:, columns]
     return shown,spread*votes if form == 'counts' else spread
 
 # %% ../../nbs/30_inference.predict.ipynb #71e2d18a
@@ -269,7 +270,7 @@ def _check_written(file, out, ids, schema, tree, columns=None, form='cumulative'
     if wrong: raise RuntimeError(f'{out}: {wrong} fractions do not add up')
 
 # %% ../../nbs/30_inference.predict.ipynb #a9bdfcf5
-def _as_table(ids, values, schema, spread=None, carried=None):
+def _as_table(ids, schema, values, spread=None, carried=None):
     "The table of a prediction: IDs, values, standard deviations, what is carried along"
     table = pd.DataFrame(np.asarray(values, dtype=float), columns=schema.columns)
     if spread is not None: table = table.join(pd.DataFrame(spread, columns=[f'{c}_std' for c in schema.columns]))
@@ -405,6 +406,21 @@ def _campaign(schema, name, file):
         raise BadInput(problem, file=file, remedy='say which one is wanted with campaign, or all')
     return (schema,np.arange(len(schema))) if name in (None, 'all') else schema.part(name)
 
+# %% ../../nbs/30_inference.predict.ipynb #ab20f8d6
+def _are_tree(preds): return 'sigmoid' not in {p.info['activation'] for p in preds}
+
+def _finish(rec, out, predict, as_table, ids, schema, known, tree, form, votes):
+    "Predict and write the file of the prediction `rec`, new or unfinished"
+    taken = out.exists() and 'written' not in rec.resolved     # by another process, since this one began
+    if taken: raise BadInput('already exists', file=out, remedy='choose another file')
+    table = as_table(predict(rec.path))
+    rec.resolve(written=True)
+    if known:
+        lines = '\n'.join([schema.id_column, *known, ''])
+        with atomic_write(f'{out}.trained_on') as tmp: tmp.write_text(lines, encoding='utf-8')
+    _write(out, table, ids, schema, tree, form, votes)
+    discard(rec.path)
+
 # %% ../../nbs/30_inference.predict.ipynb #783b7c07
 def predict_images(
     runs,          # folders of finished runs or cross-validations; their predictions are averaged
@@ -427,8 +443,7 @@ def predict_images(
     "Predict the vote fractions of images and write them in the form of a submission; raises `BadInput` before that where something is wrong."
     start,out,votes = time.time(),Path(out),float(votes)
     folder = out.with_name(f'{out.name}.partial')
-    _check_form(form, std, votes)
-    _check_out(out, folder, bs)
+    _check_form(form, std, votes), _check_out(out, folder, bs)
     members,weights = member_runs(runs, weights)
     preds = _predictors(members, views=views, device=device, precision=precision, form=form, std=std)
     schema,columns = _campaign(preds[0].schema, campaign, preds[0].path)
@@ -436,22 +451,13 @@ def predict_images(
     carried = carried_columns(carry, catalogue, names, schema, out.suffix == '.csv')
     seen = np.array([r.trained_on(names) for r in members])
     asked = _prediction(members, weights, images, files, names, views, precision)
-    source = catalogue and str(catalogue)
-    asked |= dict(form=form, std=std, votes=votes, campaign=campaign, carry=carry, catalogue=source)
+    asked |= dict(form=form, std=std, votes=votes, campaign=campaign, carry=carry, catalogue=str(catalogue or '') or None)
     known = [i for i,o in zip(names, seen.all(0)) if o]
     stores,bad = _stores(preds, files, strict)
+    def predict(folder): return _predict_members(preds, galaxy_weights(weights, seen), stores, bad, folder, bs)
+    def as_table(values):
+        return _as_table(names, schema, *_with_std(values, preds[0].schema, form, std, votes, columns), carried)
     with claim('prediction', folder, asked, _FORM) as rec:
-        taken = out.exists() and 'written' not in rec.resolved     # by another process, since this one began
-        if taken: raise BadInput('already exists', file=out, remedy='choose another file')
-        values = _predict_members(preds, galaxy_weights(weights, seen), stores, bad, folder, bs)
-        values,spread = _with_std(values, preds[0].schema, form, std, votes)
-        values,spread = values[:, columns],spread if spread is None else spread[:, columns]
-        rec.resolve(written=True)
-        if known:
-            lines = '\n'.join([schema.id_column, *known, ''])
-            with atomic_write(f'{out}.trained_on') as tmp: tmp.write_text(lines, encoding='utf-8')
-        tree = 'sigmoid' not in {p.info['activation'] for p in preds}
-        _write(out, _as_table(names, values, schema, spread, carried), names, schema, tree, form, votes)
-        discard(folder)
+        _finish(rec, out, predict, as_table, names, schema, known, _are_tree(preds), form, votes)
     filled = {names[r]: bad[r] for r in sorted(bad)}
     return dict(galaxies=len(names), runs=len(members), seconds=time.time()-start, filled=filled, trained_on=known)

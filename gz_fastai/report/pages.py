@@ -192,7 +192,8 @@ def _votes(subject):
                        asked=(subject.votes > 0).sum(0), deviation=answers.groupby('question').deviation.mean())
     numbers = {k: m.get(k) for k in ('rmse', 'vote_noise', 'nll', 'coverage_0.5', 'coverage_0.9')}
     return dict(numbers=numbers, enough=ENOUGH, deviation=_mean(answers.deviation), questions=_records(rows),
-                figure=_svg(plot_votes(subject.votes)), median=float(np.median(subject.votes.max(1))), answers=_records(answers))
+                figure=_svg(plot_votes(subject.votes)), median=float(np.median(subject.votes.max(1))),
+                answers=_records(answers))
 
 # %% ../../nbs/51_report.pages.ipynb #79310eba
 def _errors(subject):
