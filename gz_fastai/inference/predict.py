@@ -397,7 +397,7 @@ def _prediction(members, weights, images, files, ids, views, precision):
     return dict(runs=runs, images=str(images), views=views, precision=precision, files=digest)
 
 # where a record says nothing
-_FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue=None)
+_FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue='')
 
 def _campaign(schema, name, file):
     "The schema and the columns of a campaign, or of all of them"
@@ -451,7 +451,7 @@ def predict_images(
     carried = carried_columns(carry, catalogue, names, schema, out.suffix == '.csv')
     seen = np.array([r.trained_on(names) for r in members])
     asked = _prediction(members, weights, images, files, names, views, precision)
-    asked |= dict(form=form, std=std, votes=votes, campaign=campaign, carry=carry, catalogue=str(catalogue or '') or None)
+    asked |= dict(form=form, std=std, votes=votes, campaign=campaign, carry=carry, catalogue=str(catalogue or ''))
     known = [i for i,o in zip(names, seen.all(0)) if o]
     stores,bad = _stores(preds, files, strict)
     def predict(folder): return _predict_members(preds, galaxy_weights(weights, seen), stores, bad, folder, bs)

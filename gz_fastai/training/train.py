@@ -256,6 +256,7 @@ def _concentrations(cat, pred):
     fitted = fit_concentration(pred, cat.counts[cat.valid], cat.schema)
     return fitted,to_concentrations(pred, fitted, cat.schema)
 
+# %% ../../nbs/43_training.train.ipynb #2d434a69
 def _save(out, cfg, cat, learn, seconds, versions):
     "Write what a run leaves: predictions, scores, and the network"
     (pred,conc),fitted = _validate(learn),None
