@@ -91,8 +91,8 @@ class _Parser(argparse.ArgumentParser):
             p = params[name]._replace(**({'help': helps[name]} if name in helps else {}))
             metavar = dict(metavar='N' if p.type is int else None) if p.type is not bool else {}
             kind = dict(action='store_true') if p.type is bool else dict(type=_value(p))
-            if p.many: kind['action'] = 'append'
-            self.add_argument('--'+name.replace('_', '-'), help=_help(p), required=name in required, **kind, **metavar)
+            if p.many: kind |= dict(action='append', help=f'{_help(p)}; may be repeated')
+            self.add_argument('--'+name.replace('_', '-'), required=name in required, **dict(help=_help(p)) | kind | metavar)
 
 # %% ../nbs/60_cli.ipynb #898dc5be
 def read_config(
@@ -247,7 +247,7 @@ def _tune_parser():
     about = ('Search the settings with Optuna in short runs, and train the best again next to the default. '
              'Several processes with the same command share the trials.')
     p = _Parser('gz_fastai_tune', about, 'gz_fastai_tune --arch vgg7 --data galaxy-zoo --trials 40 --out runs/study', usage='%(prog)s [options]')
-    p.flags(_config_params(), 'data valid pretrained weights finetune size epochs seed out',
+    p.flags(_config_params(), 'data valid schema bands fov pretrained weights finetune loss size epochs seed out',
             epochs='epochs of the runs at the end', out='folder to write; default: runs/tune-<time>')
     params = _params('gz_fastai.training.tune:tune')
     p.flags(params, _TUNE)
@@ -279,7 +279,7 @@ def _predict_parser():
     p = _Parser('gz_fastai_predict', about, example)
     params = _params('gz_fastai.inference.predict:predict_images')
     p.add_argument('runs', nargs='+', metavar='RUN', help=params['runs'].help)
-    p.flags(params, 'images out views ids bs strict device precision', required=['images', 'out'])
+    p.flags(params, 'images out views ids form std votes carry catalogue campaign bs strict device precision', required=['images', 'out'])
     fit = 'of cross-validations: fit the ensemble weights on out-of-fold predictions, and use them if they beat equal ones'
     p.add_argument('--fit-weights', action='store_true', help=fit)
     return p
@@ -335,7 +335,8 @@ def report_command(
 def _baseline_parser():
     about = 'Score what a network has to beat, and write a submission of each: all zeros, all ones, the mean label, and the color of the center.'
     p = _Parser('gz_fastai_baseline', about, 'gz_fastai_baseline --data galaxy-zoo --out baselines')
-    p.flags(_config_params(), 'data valid schema bands fov', required=['data'], data="folder with images and labels, or Kaggle's zips")
+    p.flags(_config_params(), 'data valid schema bands fov', required=['data'],
+            data="folder with images and labels, or Kaggle's zips")
     p.add_argument('--config', metavar='FILE', help='TOML file of a run: its valid, schema, labels and images are used')
     p.flags(_params('gz_fastai.inference.baselines:write_baselines'), 'images out', required=['out'])
     return p
@@ -366,7 +367,7 @@ def _data_parser():
     check = add('check', 'Find all that is wrong with a folder of images and labels; exit status 1 if anything is.', 'check galaxy-zoo --images')
     check.add_argument('folder', help="folder with images and labels, or Kaggle's zips")
     check.add_argument('--images', action='store_true', help='read every image as well: damaged ones, sizes, near duplicates')
-    check.flags(_config_params(), 'valid schema')
+    check.flags(_config_params(), 'valid schema labels bands fov')
     check.add_argument('--config', metavar='FILE', help='TOML file of a run: its valid, schema, labels and images are used')
     check.add_argument('--json', action='store_true', help='print the result as JSON')
     convert = add('convert', 'Write a label table of any campaign in another form.', 'convert gz2_hart16.csv.gz --to counts --out votes.parquet')

@@ -150,10 +150,11 @@ def _described(labels):
     share = (votes > 0).mean(0)
     rare = [dict(question=q.text, share=round(float(o), 4)) for q,o in zip(labels.schema.questions, share) if o < _RARE]
     rates = labels.rates[labels.rates.rows > 0].to_dict('records')
-    return res | dict(votes=dict(low=low, median=median, high=high, histogram=_histogram(first)), rare=rare, rates=rates)
+    res['votes'] = dict(low=low, median=median, high=high, histogram=_histogram(first))
+    return res | dict(rare=rare, rates=rates)
 
-_RATES = dict(parent='more or fewer votes than for the answers that lead to it', total='votes that do not add up to their published number',
-              fraction='votes of which the published fractions say something else')
+_RATES = dict(parent='votes differ from those of the parent answers', total='votes do not add up to the published number',
+              fraction='published fractions differ from the counts, which are used')
 
 def _votes_lines(res):
     "What `_described` found, in words"
@@ -163,7 +164,7 @@ def _votes_lines(res):
     lines += [f'rarely asked: {o["question"]} ({o["share"]:.1%} of the galaxies)' for o in res['rare']]
     for kind,words in _RATES.items():
         each = [(o['rows']/o['of'], o['rows'], o['question']) for o in res['rates'] if o['kind'] == kind]
-        if each: lines.append(f'{words}: {max(each)[0]:.1%} of the galaxies asked, at most ({max(each)[2]})')
+        if each: lines.append(f'{words}: in up to {max(each)[0]:.1%} of the galaxies ({max(each)[2]})')
     return lines
 
 # %% ../../nbs/16_data.audit.ipynb #38d953ea
@@ -188,7 +189,8 @@ def audit_folder(
         res |= dict(labels=str(file), rows=len(read_labels)) | _described(read_labels)
         kind = 'images'
         named,source,names = locate_images(path, images, read_labels, band_list(bands))
-        by_name = find_images(source, band_list(bands)) if named is None else {n: [f] for n,f in zip(names, named) if f.is_file()}
+        there = {n: [f] for n,f in zip(names, named or []) if f.is_file()}
+        by_name = find_images(source, band_list(bands)) if named is None else there
         files = [f for same in by_name.values() for f in same]
         reading,chosen = choose_reading(files, bands, fov)
         _audit_names(read_labels, names, by_name, file, source, found)

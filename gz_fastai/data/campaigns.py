@@ -306,11 +306,11 @@ def _block(campaign, q, plain):
     columns = schema.columns[schema.slices[q]]
     def all_of(kind):
         return next((o for o in _answers(campaign, columns, plain, kind) if all(o) and len(set(o)) == len(o)), None)
-    totals = stems + ['']*(len(schema.questions) == 1)
-    total = _first(plain, totals, _TOTALS) or (plain.get('total-votes') if len(schema.questions) == 1 else None)
+    total = _first(plain, stems, _TOTALS) or (plain.get('total-votes') if len(schema.questions) == 1 else None)
     for kind in _SUFFIXES:
         if found := all_of(kind): return Block(kind, found, total, all_of('fraction') if kind == 'count' else None)
-    yes = _first(plain, stems, ('fraction', '')) if [o.rpartition('_')[2] for o in columns] == ['yes', 'no'] else None
+    alone = len(schema.questions) == 1 and [o.rpartition('_')[2] for o in columns] == ['yes', 'no']
+    yes = _first(plain, stems, ('fraction', '')) if alone else None      # GZ Rings
     return Block('share', [yes], total, None) if yes else None
 
 # %% ../../nbs/10a_data.campaigns.ipynb #00fa132c
@@ -368,7 +368,7 @@ def find_forms(
 ) -> list:   # of Form: several where the columns carry the names of several campaigns; empty where none fits
     "The campaigns that a table belongs to, by the names of its columns: the one with the most answers, and others whose names say so."
     columns = list(columns)
-    forms = [o for o in (Form(c, columns) for c in CAMPAIGNS.values()) if o]
+    forms = [o for o in (Form(c, columns) for c in CAMPAIGNS.values()) if 0 in o or o.tagged]     # with the first question
     if not forms: return []
     best = max(forms, key=lambda o: o.rank)
     if not best.tagged: return [best]

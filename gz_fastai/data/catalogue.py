@@ -7,6 +7,7 @@ __all__ = ['HELD_OUT', 'unit_hash', 'label_source', 'image_source', 'locate_imag
 
 # %% ../../nbs/14_data.catalogue.ipynb #bc8c6a18
 import copy, hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,8 @@ _MOST_FITS = 8 # in a folder of tables; more are images
 
 def _tables(path):
     "The tables in a folder and their columns"
-    files = sorted(o for o in path.glob('*') if table_kind(o) not in ('', '.zip') and o.is_file() and o.name != TRUTH_FILE)
+    def is_table(o): return table_kind(o) not in ('', '.zip') and o.is_file() and o.name != TRUTH_FILE
+    files = sorted(filter(is_table, path.glob('*')))
     if sum(table_kind(o) == '.fits' for o in files) > _MOST_FITS: files = [o for o in files if table_kind(o) != '.fits']
     columns = {o: table_columns(o) for o in files}
     return {o: c for o,c in columns.items() if c}
@@ -147,12 +149,21 @@ def locate_images(
     if base is not None: return [base/o for o in paths],base,[image_name(o) or o.name for o in paths]
     names = {labels.schema.id_column: list(labels.ids)}
     if paths: names['file'] = [image_name(o) or normalize_name(o.name) for o in paths]
-    others = [c for c in ID_COLUMNS if c not in names and list(table.columns).count(c) == 1]
-    names |= {c: [id_text(o) for o in table[c]] for c in others}
+    for c in ID_COLUMNS:
+        if c in names or list(table.columns).count(c) != 1: continue
+        with suppress(BadInput): names[c] = [id_text(o) for o in table[c]]      # numbers that have lost digits are none
     source = image_source(path, images, [o for c in names.values() for o in c], bands)
     if len(names) == 1: return None,source,names[labels.schema.id_column]
     found = find_images(source, bands).keys()
-    return None,source,max(names.values(), key=lambda o: len(found & set(o)))
+    best = max(names, key=lambda c: len(found & set(names[c])))
+    if best != 'file' and best != labels.schema.id_column: _take_ids(labels, best, names[best])
+    return None,source,names[best]
+
+def _take_ids(labels, column, ids):
+    "Let the column that names the images be the ID, so that predictions go by it too"
+    labels.notes = [*labels.notes, f'images are named by {column}, which is the ID then']
+    labels.ids = np.array(ids, dtype=object)
+    labels.schema = Schema(labels.schema.name, labels.schema.questions, labels.schema.columns, column)
 
 def _find_files(path, images, labels, where, bands=()):
     "(the folder or zip of the images, the file of each galaxy)"
@@ -187,9 +198,9 @@ class Catalogue:
         self.path = Path(path)
         self.labels_file = label_source(path, labels, schema)
         read = read_labels(self.labels_file, schema)
-        self._take(read)
         def where(r): return dict(file=self.labels_file, line=int(read.lines[r]))
         self.images,self.files = _find_files(path, images, read, where, bands)
+        self._take(read)
         self.truth = _sample_truth(path, self.ids, self.schema)
         self._split(valid)
 
@@ -289,13 +300,11 @@ def from_table(cls:Catalogue,
 ) -> Catalogue: # its attribute files is None where neither images nor the table names any
     "The galaxies of a DataFrame; raises `BadInput` at the first thing that is wrong, with the row and the galaxy."
     def where(r): return dict(file=f'table row {r} (index {table.index[r]!r})')
-    if id_column is None:
-        try: id_column = find_id_column(table, 'table', schema or GZ2)
-        except BadInput as e: raise BadInput(e.problem, file='table', remedy='name one with id_column') from None
     _first_column(table, id_column, [])
     res = cls.__new__(cls)
     res.path,res.labels_file,res.images,res.truth = None,None,images,None
-    res._take(check_labels(to_labels(table, schema, id_column=id_column, ids=_table_ids(table, id_column, where)), where))
+    def ids(column): return _table_ids(table, column, where)
+    res._take(check_labels(to_labels(table, schema, id_column=id_column, ids=ids), where))
     file_column = _first_column(table, file_column, [] if images else ['file_loc'])
     if file_column: res.files = _table_files(table, file_column, res.ids, where)
     else: res.files = _match_images(res.ids, images, where) if images else None

@@ -54,9 +54,9 @@ def _kaggle_columns(questions):
     "Question number and answer number"
     return [f'Class{i}.{j}' for i,q in enumerate(questions, 1) for j in range(1, len(q.answers)+1)]
 
-# %% ../../nbs/10_data.schema.ipynb #406404d0
 _MOST_WAYS = 1000 # down the tree to one question; CANDELS has 11
 
+# %% ../../nbs/10_data.schema.ipynb #406404d0
 class Schema:
     "The questions of a project, and the columns of its label table; raises `BadInput` where they do not fit together."
     def __init__(self,
@@ -89,17 +89,21 @@ class Schema:
             raise BadInput(f'schema {self.name}: {problem}')
         return tuple(sorted({earlier.index(c) for p in q.parents for c in found(p)}))
 
-    def _check_ways(self):
-        "Refuse a tree with an absurd number of ways to a question"
-        ways = []
-        for q,(text,parents) in enumerate(zip([o.text for o in self.questions], self.parents)):
-            chosen = [(len(set(range(s.start, s.stop)) & set(parents)), s.stop-s.start, n) for s,n in zip(self.slices, ways)]
-            ways.append(sum(n if k == size > 1 else k*n for k,size,n in chosen) or 1)
-            if ways[-1] > _MOST_WAYS: raise BadInput(f'schema {self.name}: more than {_MOST_WAYS:,} ways lead to {text!r}')
-
     def __len__(self): return len(self.columns)
     def __eq__(self, o): return isinstance(o, Schema) and self.to_dict() == o.to_dict()
     def __repr__(self): return f'Schema({self.name!r}: {len(self.questions)} questions, {len(self)} columns)'
+
+# %% ../../nbs/10_data.schema.ipynb #3723c60d
+@patch
+def _check_ways(self:Schema):
+    "Refuse a tree with an absurd number of ways to a question"
+    ways = []
+    for q,(text,parents) in enumerate(zip([o.text for o in self.questions], self.parents)):
+        def of(s, n):
+            chosen = sum(s.start <= p < s.stop for p in parents)
+            return n if chosen == s.stop-s.start > 1 else chosen*n
+        ways.append(sum(map(of, self.slices, ways)) or 1)
+        if ways[-1] > _MOST_WAYS: raise BadInput(f'schema {self.name}: more than {_MOST_WAYS:,} ways lead to {text!r}')
 
 # %% ../../nbs/10_data.schema.ipynb #7ed7fd11
 GZ2 = Schema('gz2', [
@@ -234,7 +238,12 @@ def only(self:Schema,
     "The schema with some of its questions."
     kept = sorted(set(questions))
     columns = [c for i in kept for c in range(self.slices[i].start, self.slices[i].stop)]
-    def parent(i): return tuple(self.columns[p] for p in self.parents[i] if p in columns) or None
+    question = np.repeat(np.arange(len(self.slices)), [s.stop-s.start for s in self.slices])
+    def above(i):
+        "The columns that lead to a question, or to the questions between that are left out; `None` where everybody gets there"
+        each = [[p] if p in columns else above(question[p]) for p in self.parents[i]]
+        return sorted({p for o in each for p in o}) if each and None not in each else None
+    def parent(i): return above(i) and tuple(self.columns[p] for p in above(i))
     res = [replace(self.questions[i], parent=parent(i)) for i in kept]
     return Schema(self.name, res, [self.columns[c] for c in columns], self.id_column),np.array(columns)
 

@@ -129,7 +129,7 @@ def _checked_kinds(table, form, file):
     if bare and (not whole or len(bare) > 1) and all(_sum_to(v, 100) for v in bare.values()):
         raise BadInput(f'{named} are percentages', file=file, remedy=_SCALE[0])
     if whole: return form
-    if all(np.nanmin(v) >= 1 for v in bare.values()):
+    if all(np.nanmean(v[~np.isnan(v)] >= 1) > .95 for v in bare.values()):
         raise BadInput(f'{named} are concentrations that a network predicted, not votes', file=file, remedy='train on the votes of volunteers')
     small = {q for q,v in bare.items() if np.nanmax(v) <= 1+ROUNDING}
     fractions = small if small == set(bare) else {q for q in small if not rounded[q].all() and _sum_to(bare[q], 1)}
@@ -201,6 +201,8 @@ def _by_form(table, forms, file):
     if any(counted) and not all(counted):
         notes += _left_out(counted, schema, 'since the table has no numbers of votes for them')
         schema,(values,totals,said,names) = _kept(schema, (values, totals, said, names), counted)
+    single = [q.text for q in schema.questions if len(q.answers) == 1]
+    if single: raise BadInput(f'has votes for one answer alone to {single[0]!r}', file=file, remedy='give the others a column too')
     asked = [v.sum() > 0 for v in values]
     if not any(asked) and not found: raise BadInput('holds no votes', file=file)
     if not any(asked): asked = [True for _ in asked]      # what was found says why
@@ -294,6 +296,8 @@ def _forms(table, file):
     raise BadInput(problem, file=file, remedy='say what they are with --schema and a JSON file')
 
 # %% ../../nbs/12a_data.votes.ipynb #b7487ec9
+_NO_ANSWERS = ('total', 'total-votes', 'total-count', 'votes', 'count', 'counts', 'n', 'sum')
+
 def _own_questions(table, most=10**5):
     "A schema from columns of whole numbers whose names have the part before the last underscore in common; `None` where there are none"
     groups = {}
@@ -303,6 +307,8 @@ def _own_questions(table, most=10**5):
     def votes(columns):
         v = np.stack([column_numbers(table[c])[0] for c in columns], 1)
         return np.isfinite(v).any() and not np.any((v < 0) | (v > most) | (v != v.round()) & np.isfinite(v))
+    def answers(q, columns): return [c for c in columns if plain_name(c[len(q):]) not in _NO_ANSWERS]
+    groups = {q: answers(q, o) for q,o in groups.items()}
     found = {q: o for q,o in groups.items() if len(o) > 1 and votes(o)}
     if not found: return None
     def words(o): return o.replace('_', ' ').replace('-', ' ').strip()
@@ -320,7 +326,7 @@ def to_labels(
     schema:Schema=None, # what the columns are; default: what their names say
     file='table',       # where it comes from, for messages
     id_column:str=None, # default: that of the campaign, or a usual one
-    ids=None,           # (n,) IDs, text; default: those of the column
+    ids=None,           # a function from the name of the column to (n,) IDs, text
 ) -> Labels:
     "The labels of a table, with all that is impossible in *found*; raises `BadInput` where its columns say nothing, or IDs are missing."
     forms = [_form_given(table, schema, file)] if schema else _forms(table, file)
@@ -328,12 +334,15 @@ def to_labels(
     campaign = forms[0].campaign
     id_column = id_column or _id_column(table, campaign.ids, campaign.schema, file)
     tree = campaign.schema
-    ids = galaxy_ids(table, file, Schema(tree.name, tree.questions, tree.columns, id_column)) if ids is None else pd.Series(ids, table.index)
+    named = Schema(tree.name, tree.questions, tree.columns, id_column)
+    ids = galaxy_ids(table, file, named) if ids is None else pd.Series(ids(id_column), table.index)
     if not len(ids): raise BadInput('has no rows', file=file)
     bare = len(forms) == 1 and _bare(forms[0]) and campaign.schema.name != 'own'
     read = _bare_columns(table, forms[0], file) if bare else _by_form(table, forms, file)
     schema,frac,counts,found,rates,words,notes = read
     notes = [*notes, *_passed_over(forms, table.columns)]
+    if any('volunteers-asked' in plain_name(c) for c in table.columns):
+        notes = [*notes, "the table has proportion_volunteers_asked: these are a network's predictions, not votes"]
     if schema.name == 'own': notes = [*notes, f'taken as votes: {", ".join(schema.columns)}']
     schema = Schema(schema.name, schema.questions, schema.columns, id_column)
     columns = ['row', 'column', 'kind', 'problem']
