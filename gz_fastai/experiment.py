@@ -117,7 +117,7 @@ def _read_0_1_0(path):
     else: return None
     _check_types(rec)
     rec.requested = {renamed_settings.get(k, k): v for k,v in rec.requested.items()}
-    if rec.requested.get('schema') == 'gz2': rec.requested['schema'] = None     # then the default, now what the columns say
+    if rec.requested.get('schema') == 'gz2': rec.requested['schema'] = None     # the default has no name any more
     rec.state,rec.format = 'finished' if done else 'running',1
     return rec
 

@@ -56,10 +56,12 @@ _YES_NO = {'disk-edge-on': ('edge-on', 'not edge-on'), 'edge-on-bulge': ('edge-o
            'clumps-embedded-larger-object': ('clumps in a larger object', 'clumps on their own')}
 _NOUNS = {'edge-on-bulge': 'edge-on bulge', 'bulge-shape': 'edge-on bulge', 'bar': 'bar', 'spiral-winding': 'arms',
           'bulge-size': 'bulge', 'clump-count': 'clumps'}
-_WORDS = {'featured-or-disk': 'features or disk', 'artifact': 'star or artifact', 'problem': 'star, artifact or bad zoom',
-          'star-artifact-zoom': 'star, artifact or bad zoom', 'completely': 'completely round', 'round': 'completely round',
+_WORDS = {'featured-or-disk': 'features or disk', 'artifact': 'star or artifact',
+          'problem': 'star, artifact or bad zoom', 'star-artifact-zoom': 'star, artifact or bad zoom',
+          'completely': 'completely round', 'round': 'completely round',
           'in-between': 'in between round and cigar', 'cigar': 'cigar-shaped', 'cigar-shaped': 'cigar-shaped',
-          'cant-tell': 'uncountable', 'none': 'no', '5-plus': '5 or more', 'zoom': 'bad zoom', 'bad-zoom': 'bad zoom', 'ray': 'cosmic ray', 'both': 'merger and tidal debris',
+          'cant-tell': 'uncountable', 'none': 'no', '5-plus': '5 or more', 'zoom': 'bad zoom',
+          'bad-zoom': 'bad zoom', 'ray': 'cosmic ray', 'both': 'merger and tidal debris',
           'neither': 'neither merger nor tidal debris', 'lens-or-arc': 'lens or arc', 'other': 'other oddity'}
 
 def _answer(q, a):
@@ -105,7 +107,8 @@ def _campaign(name, tag, ids, source, tree, *others):
     for other in others:
         for s,names,(alias,own) in zip(schema.slices, stems, _names(other), strict=True):
             names += alias
-            for c,a in zip(columns[s], own, strict=True): answers[c] += [tuple(plain_name(f'{o}-{b}') for b in a.split('/')) for o in alias]
+            for c,a in zip(columns[s], own, strict=True):
+                answers[c] += [tuple(plain_name(f'{o}-{b}') for b in a.split('/')) for o in alias]
     return Campaign(schema, stems, answers, ids, source)
 
 # %% ../../nbs/10a_data.campaigns.ipynb #e12d4db0
@@ -133,7 +136,8 @@ odd-feature: ring lens-or-arc disturbed irregular other merger dust-lane
 bulge-shape: rounded boxy no-bulge
 arms-winding: tight medium loose
 arms-number: 1 2 3 4 more-than-4 cant-tell'''
-_UKIDSS_TREE = '\n'.join(o for o in _GZ2_TREE.splitlines() if not o.startswith('odd-feature'))
+_UKIDSS_TREE,_UKIDSS_NAMES = ['\n'.join(o for o in text.splitlines() if not o.startswith('odd-feature'))
+                              for text in (_GZ2_TREE, _GZ2_NAMES)]
 
 # %% ../../nbs/10a_data.campaigns.ipynb #f4f569f2
 _HUBBLE_TREE = '''
@@ -239,7 +243,8 @@ merging < smooth-or-featured_smooth smooth-or-featured_featured-or-disk: neither
 _CLUMPS = '\nclumps < disk-edge-on_no: yes no'
 _PROBLEM = '\nproblem < smooth-or-featured_{}: star artifact {}'
 _ARTIFACT = '\nartifact < problem_artifact: satellite scattered diffraction ray saturation other'
-_CD_TREE = _DR5_TREE.replace('disk artifact', 'disk problem', 1) + _CLUMPS + _PROBLEM.format('problem', 'zoom') + _ARTIFACT
+_CD_TREE = (_DR5_TREE.replace('disk artifact', 'disk problem', 1) + _CLUMPS
+            + _PROBLEM.format('problem', 'zoom') + _ARTIFACT)
 _JWST_TREE = (_DR5_TREE.replace('disk artifact', 'disk star-artifact-zoom', 1) + _CLUMPS
               + _PROBLEM.format('star-artifact-zoom', 'bad-zoom'))
 
@@ -247,7 +252,8 @@ _JWST_TREE = (_DR5_TREE.replace('disk artifact', 'disk star-artifact-zoom', 1) +
 _W13,_W17,_S17 = [f'https://doi.org/10.1093/mnras/{o}' for o in ('stt1458', 'stw2568', 'stw2587')]
 _W22,_W23,_DATASETS = ('https://doi.org/10.1093/mnras/stab2093', 'https://doi.org/10.1093/mnras/stad2919',
                        'https://github.com/mwalmsley/galaxy-datasets')
-_KAGGLE = Campaign(GZ2, [[f'class{i}'] for i in range(1, 12)], {c: [(c, plain_name(c))] for c in GZ2.columns}, ('GalaxyID', 'GalaxyId'),
+_KAGGLE = Campaign(GZ2, [[f'class{i}'] for i in range(1, len(GZ2.questions)+1)],
+                   {c: [(c, plain_name(c))] for c in GZ2.columns}, ('GalaxyID', 'GalaxyId'),
                    'https://www.kaggle.com/c/galaxy-zoo-the-galaxy-challenge')
 
 CAMPAIGNS = {o.schema.name: o for o in [
@@ -261,7 +267,7 @@ CAMPAIGNS = {o.schema.name: o for o in [
     _campaign('cosmic-dawn', 'cd', ('id_str',), _DATASETS, _CD_TREE),
     _campaign('euclid', 'euclid', ('id_str', 'object_id'), _DATASETS, _CD_TREE + ' ghost'),
     _campaign('jwst', 'jwst', ('subject_id',), _DATASETS, _JWST_TREE),
-    _campaign('ukidss', 'ukidss', ('id_str',), _W13, _UKIDSS_TREE, '\n'.join(o for o in _GZ2_NAMES.splitlines() if not o.startswith('odd-feature'))),
+    _campaign('ukidss', 'ukidss', ('id_str',), _W13, _UKIDSS_TREE, _UKIDSS_NAMES),
     _campaign('rings', '', ('id_str',), 'https://arxiv.org/abs/2110.12735', 'ring: yes no'),
 ]}
 
@@ -276,7 +282,8 @@ def read_schema(
     except BadInput as e: raise BadInput(e.problem, file=source, remedy=remedy) from None
 
 # %% ../../nbs/10a_data.campaigns.ipynb #6f20726d
-_SUFFIXES = dict(count=('count', ''), weight=('weight',), fraction=('fraction', 'frac'), weighted=('weighted-fraction', 'weighted-frac'))
+_SUFFIXES = dict(count=('count', ''), weight=('weight',), fraction=('fraction', 'frac'),
+                 weighted=('weighted-fraction', 'weighted-frac'))
 _ANY_ID = ('id_str', 'subject_id', 'ID') # IDs that say nothing of the campaign
 _TOTALS = ('total-votes', 'total-count', 'count', 'total', 'votes')
 
@@ -340,7 +347,8 @@ class Form(dict):
             if not self and q: return
             for kind in {o.kind for o in self.values()} & set(_SUFFIXES) if self else _SUFFIXES:
                 for found in _answers(self.campaign, columns, self.plain, kind):
-                    if there := [o for o in found if o and o not in self.used]: return there[0],columns[found.index(None)] if None in found else there[0]
+                    there = [o for o in found if o and o not in self.used]
+                    if there and None in found: return there[0],columns[found.index(None)]
 
     def shared(self):
         "Columns that mean the same, of those that are used; empty where there are none"
@@ -350,6 +358,7 @@ class Form(dict):
             if len(same) > 1: return same
         return []
 
+# %% ../../nbs/10a_data.campaigns.ipynb #5d01829e
 def campaign_of(
     schema:Schema, # any
 ) -> Campaign:

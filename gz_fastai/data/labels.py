@@ -38,7 +38,8 @@ def table_kind(
     "What a file holds by its name, with or without .gz; a folder with parquet files counts as one."
     if Path(file).is_dir(): return '.parquet' if any(Path(file).glob('*.parquet')) else ''
     suffix = Path(Path(file).name.lower().removesuffix('.gz')).suffix
-    return {'.fit': '.fits', '.tab': '.tsv'}.get(suffix, suffix if suffix in ('.csv', '.tsv', '.parquet', '.fits', '.zip') else '')
+    known = ('.csv', '.tsv', '.parquet', '.fits', '.zip')
+    return {'.fit': '.fits', '.tab': '.tsv'}.get(suffix, suffix if suffix in known else '')
 
 # %% ../../nbs/12_data.labels.ipynb #9b034220
 def _gunzipped(data, file):
@@ -61,11 +62,13 @@ def _short_rows(data, sep):
     else: cells = [o.count(sep.encode())+1 if o else 0 for o in data.splitlines()]
     return [i for i,n in enumerate(cells, 1) if 0 < n < cells[0]]
 
+# %% ../../nbs/12_data.labels.ipynb #f41d0a54
 def _csv_table(data, file):
     "A CSV or TSV as text"
     remedy = 'save it as CSV in UTF-8'
     if b'\0' in data: raise BadInput('holds NUL bytes, as a table in UTF-16 does', file=file, remedy=remedy)
-    how = dict(dtype=str, keep_default_na=False, encoding='utf-8-sig', index_col=False, skip_blank_lines=False, sep=_separator(data))
+    how = dict(dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False)
+    how |= dict(encoding='utf-8-sig', sep=_separator(data))
     try:
         with warnings.catch_warnings(action='error', category=pd.errors.ParserWarning):
             table = pd.read_csv(io.BytesIO(data), **how)
@@ -109,7 +112,8 @@ def _parquet_table(file):
             raise BadInput(f'cannot be read ({" ".join(str(e).split())[:200]})', file=f, remedy='get it again') from None
     return pd.concat(parts).set_axis(pd.RangeIndex(1, sum(map(len, parts))+1))
 
-def _varies(hdu, column): return isinstance(hdu.columns[column].format, str) and hdu.columns[column].format.lstrip('01')[:1] in ('P', 'Q')
+# %% ../../nbs/12_data.labels.ipynb #62760deb
+def _varies(hdu, column): return str(hdu.columns[column].format).lstrip('01')[:1] in ('P', 'Q')
 
 def _fits_table(data, file):
     "The one table of a FITS file"
@@ -117,7 +121,8 @@ def _fits_table(data, file):
     from astropy.table import Table
     try:
         with warnings.catch_warnings(action='ignore'), fits.open(io.BytesIO(data)) as hdus:
-            found = [h for h in hdus if isinstance(h, (fits.BinTableHDU, fits.TableHDU)) and not isinstance(h, fits.CompImageHDU)]
+            found = [h for h in hdus if isinstance(h, (fits.BinTableHDU, fits.TableHDU))]
+            found = [h for h in found if not isinstance(h, fits.CompImageHDU)]
             if len(found) != 1:
                 problem = f'holds {len(found)} tables' if found else 'holds no table'
                 raise BadInput(problem, file=file, remedy='give one table of labels')
@@ -150,14 +155,15 @@ def table_columns(
             one = next(iter(sorted(Path(file).glob('*.parquet')))) if Path(file).is_dir() else file
             return _parquet_columns(one)
         if table_kind(file) == '.fits': return read_table(file).columns.tolist()
-        with gzip.open(file) if Path(file).name.lower().endswith('.gz') else open(file, 'rb') as f: first = f.readline(2**20)
+        zipped = Path(file).name.lower().endswith('.gz')
+        with gzip.open(file) if zipped else open(file, 'rb') as f: first = f.readline(2**20)
         text = first.decode('utf-8-sig', errors='replace')
         return next(csv.reader(text.splitlines()[:1], delimiter=_separator(first)), [])
     except (OSError, EOFError, csv.Error, BadInput): return []
 
 # %% ../../nbs/12_data.labels.ipynb #52c2595f
-ID_COLUMNS = ('GalaxyID', 'GalaxyId', 'id_str', 'iauname', 'dr8_id', 'dr7objid', 'objid', 'dr8objid', 'survey_id', 'zooniverse_id', 'subject_id',
-              'object_id', 'asset_id', 'ID', 'id') # usual names, in the order in which they are looked for
+ID_COLUMNS = ('GalaxyID', 'GalaxyId', 'id_str', 'iauname', 'dr8_id', 'dr7objid', 'objid', 'dr8objid',
+              'survey_id', 'zooniverse_id', 'subject_id', 'object_id', 'asset_id', 'ID', 'id') # usual names, in the order in which they are looked for
 
 def one_cell(
     table, # a DataFrame
@@ -244,15 +250,16 @@ def column_numbers(
     if pd.api.types.is_bool_dtype(cells.dtype) or pd.api.types.is_any_real_numeric_dtype(cells.dtype):
         res = cells.to_numpy(dtype=float, na_value=np.nan)
         return np.where(np.isinf(res), np.nan, res),{int(r): f'{res[r]:g}' for r in np.flatnonzero(np.isinf(res))}
-    if not isinstance(cells.dtype, pd.StringDtype): cells = cells.astype(object).map(lambda o: o if o.__hash__ else str(o))
+    if not isinstance(cells.dtype, pd.StringDtype):
+        cells = cells.astype(object).map(lambda o: o if o.__hash__ else str(o))
     codes,each = pd.factorize(cells)
     each = list(each)
-    texts = all(isinstance(o, str) for o in each)
-    numbers = pd.to_numeric(pd.Series(each, dtype=object), errors='coerce').astype(float) if texts else map(_number, each)
+    if not all(isinstance(o, str) for o in each): numbers = map(_number, each)
+    else: numbers = pd.to_numeric(pd.Series(each, dtype=object), errors='coerce').astype(float)
     numbers = np.array([*numbers, np.nan], dtype=float)     # the last one is that of code -1, of what is missing
     wrong = [not np.isfinite(v) and str(o).strip().lower() not in _MISSING for o,v in zip(each, numbers)]
-    rows = np.flatnonzero(np.array([*wrong, False])[codes])
-    return np.where(np.isfinite(numbers), numbers, np.nan)[codes],{int(r): str(cells.iloc[r]).strip()[:40] for r in rows}
+    wrong = {int(r): str(cells.iloc[r]).strip()[:40] for r in np.flatnonzero(np.array([*wrong, False])[codes])}
+    return np.where(np.isfinite(numbers), numbers, np.nan)[codes],wrong
 
 # %% ../../nbs/12_data.labels.ipynb #8ec18d22
 LABEL_TOL = .05 # labels may be rounded to two decimals; Kaggle's own hold to 3e-6

@@ -66,10 +66,15 @@ def _gaps(v, columns, found):
     gaps = np.isnan(v) & ~np.isnan(v).all(1, keepdims=True) & (np.nan_to_num(v).sum(1, keepdims=True) > 0)
     found += [(r, columns[c], 'nan', 'is empty, while other answers are not') for r,c in zip(*np.nonzero(gaps))]
 
-def _whole(votes, total):
-    "Votes as whole numbers where a fraction of two decimals may stand for one"
+def _decimals(v):
+    "How many decimals fractions were rounded to: 2, 3, or more"
+    return next((d for d in (2, 3) if (np.abs(v*10**d-(v*10**d).round()) < 1e-3).all()), 4)
+
+def _whole(fractions, total):
+    "Votes, as whole numbers where a fraction may stand for one with as many decimals as it has"
+    votes = fractions*total[:, None]
     near = votes.round()
-    return np.where(np.abs(votes-near) <= .0051*total[:, None]+1e-6, near, votes)
+    return np.where(np.abs(votes-near) <= .51*10.**-_decimals(fractions)*total[:, None]+1e-6, near, votes)
 
 def _total(table, block, found):
     "(n,) votes for a question as its own column says, NaN where that is empty; `None` where there is none"
@@ -107,8 +112,7 @@ def _block_votes(table, block, found):
     empty = np.flatnonzero(np.isnan(total) & (v.sum(1) > 0))
     found += [(r, block.total, 'nan', 'is empty, while the fractions are not') for r in empty]
     total = np.nan_to_num(total)
-    votes = v*total[:, None]
-    return (votes if block.kind == 'weighted' else _whole(votes, total)),total,True
+    return (v*total[:, None] if block.kind == 'weighted' else _whole(v, total)),total,True
 
 # %% ../../nbs/12a_data.votes.ipynb #7544be93
 _SCALE = 'divide percentages by 100','give fractions or votes, but not both'
@@ -150,7 +154,8 @@ def _rates(schema, counts, totals, fractions):
     for q,parents in enumerate(schema.parents):
         above = counts[:, list(parents)].sum(1)
         if parents: add('parent', q, np.abs(votes[:, q]-above) > .5, (votes[:, q] > 0) | (above > 0))
-        if totals[q] is not None: add('total', q, np.abs(votes[:, q]-totals[q]) > .5, (votes[:, q] > 0) | (totals[q] > 0))
+        said = totals[q]
+        if said is not None: add('total', q, np.abs(votes[:, q]-said) > .5, (votes[:, q] > 0) | (said > 0))
         if fractions[q] is None: continue
         said = counts[:, schema.slices[q]]/np.maximum(votes[:, q, None], 1e-9)
         add('fraction', q, (np.abs(said-fractions[q]) > .002).any(1), votes[:, q] > 0)
@@ -233,12 +238,14 @@ def _are_votes(v, schema):
     "Whether the numbers in bare columns are votes"
     first = np.nan_to_num(v[:, schema.slices[0]]).sum(1)
     if any(len(q.answers) == 1 for q in schema.questions): return False
-    if schema.name in CAMPAIGNS and schema.name != GZ2.name and (np.nan_to_num(v) == np.nan_to_num(v).round()).all(): return True
+    whole = (np.nan_to_num(v) == np.nan_to_num(v).round()).all()
+    if whole and schema.name in CAMPAIGNS and schema.name != GZ2.name: return True
     return (first > 0).any() and np.median(first[first > 0]) > 1.5 and np.nanmax(v) >= 2
 
 def _bare(form):
     "Whether a form has the bare names of answers alone"
-    return all(o.kind == 'count' and not any(plain_name(c).endswith('-count') for c in o.columns) for o in form.values())
+    names = [plain_name(c) for o in form.values() for c in o.columns]
+    return all(o.kind == 'count' for o in form.values()) and not any(o.endswith('-count') for o in names)
 
 def _bare_columns(table, form, file):
     "What `_by_form` returns, for a table with the bare names of answers"
@@ -277,7 +284,8 @@ def _passed_over(forms, columns):
 
 def _form_given(table, schema, file):
     "The form of a table for a schema; raises `BadInput` where the table has other columns"
-    if any('debias' in str(c).lower() for c in schema.columns): raise BadInput(_DEBIASED[0], file=file, remedy=_DEBIASED[1])
+    if any('debias' in str(c).lower() for c in schema.columns):
+        raise BadInput(_DEBIASED[0], file=file, remedy=_DEBIASED[1])
     form = Form(campaign_of(schema), table.columns)
     if len(form) == len(schema.questions) or form and schema.name in CAMPAIGNS and schema != GZ2: return form
     raise BadInput(missing_columns(table, schema), file=file)
@@ -350,7 +358,8 @@ def to_labels(
     rates = pd.DataFrame(columns=['kind', 'question', 'rows', 'of']) if rates is None else rates
     frac = np.clip(frac, 0, 1).astype('float32')
     counts = None if counts is None else counts.astype('float32')
-    return Labels(schema, ids.to_numpy(dtype=object), ids.index.to_numpy(), frac, counts, table, found, rates, words, notes)
+    names,lines = ids.to_numpy(dtype=object),ids.index.to_numpy()
+    return Labels(schema, names, lines, frac, counts, table, found, rates, words, notes)
 
 # %% ../../nbs/12a_data.votes.ipynb #72e5e282
 def check_labels(
@@ -396,7 +405,8 @@ def _renamed(labels, values, name):
 def _counts_of(labels, votes, file):
     "(schema, votes per answer) of labels; raises `BadInput` for fractions alone without a number of volunteers"
     if labels.counts is not None: return labels.schema,labels.counts.astype(float)
-    if votes is None: raise BadInput('has fractions alone', file=file, remedy='say how many volunteers to assume with --votes')
+    remedy = 'say how many volunteers to assume with --votes'
+    if votes is None: raise BadInput('has fractions alone', file=file, remedy=remedy)
     counts = (labels.fractions.astype(float)*votes).round()
     return _renamed(labels, counts, 'gz2-catalogue') if labels.schema.name == 'gz2' else (labels.schema, counts)
 
@@ -415,11 +425,13 @@ def _cumulative(schema, counts, labels, file):
     none = np.flatnonzero(total.sum(1) == 0)
     if len(none):
         problem = f'has no votes, which this form cannot say{_and_n_more(none)}'
-        raise BadInput(problem, file=file, line=int(labels.lines[none[0]]), id=labels.ids[none[0]], remedy='remove the row')
+        line,i = int(labels.lines[none[0]]),labels.ids[none[0]]
+        raise BadInput(problem, file=file, line=line, id=i, remedy='remove the row')
     share = 1/schema.spread([s.stop-s.start for s in schema.slices])
     total = schema.spread(total)
     return schema.cumulative(np.where(total > 0, counts/np.where(total > 0, total, 1), share))
 
+# %% ../../nbs/12a_data.votes.ipynb #52ec4aa7
 def converted(
     labels:Labels, # from read_labels
     to:str,        # one of FORMS
@@ -439,8 +451,8 @@ def converted(
     if to != 'kaggle' and counts is not None:
         stems = [schema.columns[s.start].rpartition('_')[0] or schema.columns[s.start] for s in schema.slices]
         for stem,total in zip(stems, schema.totals(counts).T): table[f'{stem}_total-votes'] = total
-    whole = [c for c in table if table[c].notna().all() and (table[c] == table[c].round()).all()] if to != 'kaggle' else []
-    table = table.astype({c: 'int64' for c in whole if not c.endswith('_fraction')})
+    whole = [c for c in table if table[c].notna().all() and (table[c] == table[c].round()).all()]
+    if to != 'kaggle': table = table.astype({c: 'int64' for c in whole if not c.endswith('_fraction')})
     table.insert(0, schema.id_column, labels.ids)
     return table
 
