@@ -162,8 +162,9 @@ def table_columns(
     except (OSError, EOFError, csv.Error, BadInput): return []
 
 # %% ../../nbs/12_data.labels.ipynb #52c2595f
+# in the order in which they are looked for
 ID_COLUMNS = ('GalaxyID', 'GalaxyId', 'id_str', 'iauname', 'dr8_id', 'dr7objid', 'objid', 'dr8objid',
-              'survey_id', 'zooniverse_id', 'subject_id', 'object_id', 'asset_id', 'ID', 'id') # usual names, in the order in which they are looked for
+              'survey_id', 'zooniverse_id', 'subject_id', 'object_id', 'asset_id', 'ID', 'id')
 
 def one_cell(
     table, # a DataFrame

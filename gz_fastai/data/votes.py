@@ -282,6 +282,7 @@ def _passed_over(forms, columns):
     names = [o.campaign.schema.name for o in others if o and o.tagged and not any(o.used & p.used for p in forms)]
     return [f'columns of other campaigns are left out: {", ".join(names)}'] if names else []
 
+# %% ../../nbs/12a_data.votes.ipynb #bee6788c
 def _form_given(table, schema, file):
     "The form of a table for a schema; raises `BadInput` where the table has other columns"
     if any('debias' in str(c).lower() for c in schema.columns):
