@@ -92,7 +92,8 @@ class _Parser(argparse.ArgumentParser):
             metavar = dict(metavar='N' if p.type is int else None) if p.type is not bool else {}
             kind = dict(action='store_true') if p.type is bool else dict(type=_value(p))
             if p.many: kind |= dict(action='append', help=f'{_help(p)}; may be repeated')
-            self.add_argument('--'+name.replace('_', '-'), required=name in required, **dict(help=_help(p)) | kind | metavar)
+            how = dict(help=_help(p), required=name in required) | kind | metavar
+            self.add_argument('--'+name.replace('_', '-'), **how)
 
 # %% ../nbs/60_cli.ipynb #898dc5be
 def read_config(

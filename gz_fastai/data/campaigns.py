@@ -377,7 +377,8 @@ def find_forms(
 ) -> list:   # of Form: several where the columns carry the names of several campaigns; empty where none fits
     "The campaigns that a table belongs to, by the names of its columns: the one with the most answers, and others whose names say so."
     columns = list(columns)
-    forms = [o for o in (Form(c, columns) for c in CAMPAIGNS.values()) if 0 in o or o.tagged]     # with the first question
+    forms = [Form(c, columns) for c in CAMPAIGNS.values()]
+    forms = [o for o in forms if 0 in o or o.tagged]     # with the first question, or the campaign's name
     if not forms: return []
     best = max(forms, key=lambda o: o.rank)
     if not best.tagged: return [best]
