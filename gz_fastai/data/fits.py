@@ -384,7 +384,7 @@ def choose_reading(
     names = band_list(bands)
     if len(set(map(band_name, names))) < len(names): raise BadInput(f'bands must be different names, not {bands!r}')
     reading,files = Reading(names, fov=fov),[f for f in files if _FITS_NAME.search(f.name)]
-    if not files and names: raise BadInput('bands names bands, and there are no FITS images', remedy='remove bands')
+    if not files and names: raise BadInput('bands is set, but there are no FITS images', remedy='remove bands')
     if not files: return reading,[]
     some = files[::-(-len(files)//_SAMPLE)]
     seen = list(in_threads(lambda f: _looked_at(f, reading), some, 'Looking at FITS images'))

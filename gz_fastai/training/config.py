@@ -102,13 +102,15 @@ class Config:
     finetune:Annotated[str, OneOf('all', 'head', 'lora', 'gradual')]='all' # what is trained of a pretrained network
     lora_rank:Annotated[int, Range(1, 1024), Needs('finetune', 'all', 'head', 'gradual')]=8 # rank of the LoRA adapters
     activation:Annotated[str, OneOf(*_ACTIVATIONS), Search(), Needs('loss', 'votes')]='softmax' # gives the fractions
-    loss:Annotated[str, OneOf('rmse', 'mse', 'votes'), Search('rmse', 'mse')]='rmse' # to minimize; votes: likelihood
+    # loss to minimize; votes is the Dirichlet-multinomial likelihood of vote counts
+    loss:Annotated[str, OneOf('rmse', 'mse', 'votes'), Search('rmse', 'mse')]='rmse'
     hidden:Annotated[tuple, Fixed]=(256,) # widths of the hidden layers of the fully connected head
     drop:Annotated[float, Range(0, .99), Search(low=0., high=.5)]=.1 # dropout in the head
     size:Annotated[int, Range(16, 4096)]=None # side of the input in pixels; default: 64, or what the backbone needs
     crop:Annotated[int, Range(16, 10**5)]=180 # side of the central square of the original that it shows, in pixels
-    fov:Annotated[float, Range(1e-3, 10**6)]=None # the same in arcseconds, by the pixel scale of each FITS image
-    bands:Annotated[str, Fixed]=None # bands of FITS images with commas, in their order; default: as their headers say
+    # side of the view on the sky, arcseconds; needs a pixel scale in each FITS header
+    fov:Annotated[float, Range(1e-3, 10**6)]=None
+    bands:Annotated[str, Fixed]=None # names of the FITS bands in the order of the planes, separated by commas
     rotate:Annotated[float, Range(0, 180)]=180. # rotate by up to this many degrees either way
     p_rotate:Annotated[float, Range(0, 1), Search(low=.5, high=1.), Needs('rotate', 0)]=1. # probability of the rotation
     p_flip:Annotated[float, Range(0, 1), Search(low=0., high=.5)]=.5 # probability of a flip or quarter turn
