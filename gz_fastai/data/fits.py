@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['band_name', 'band_list', 'reddest_first', 'Stretch', 'Reading', 'check_reading', 'read_pixels', 'three_bands',
-           'read_image', 'choose_reading']
+           'read_image', 'fits_among', 'choose_reading']
 
 # %% ../../nbs/11a_data.fits.ipynb #e1934739
 import gzip, io, re, warnings
@@ -266,11 +266,13 @@ def _fits_bytes(file, reading):
     return px[::-1],dict(mode=mode, filled=filled, arcsec=arcsec)     # FITS counts rows from below
 
 # %% ../../nbs/11a_data.fits.ipynb #9fb750d5
+_FITS_START = b'SIMPLE  =',b'\x1f\x8b' # of a file, as it is or compressed
+
 def _any_bytes(file, min_scale, reading):
     "((h, w, 1 or n) bytes, what there is to know of them) of an image of any format"
     data = file if isinstance(file, BandFiles) else read_limited(file)
     if not data: raise BadInput('has 0 bytes')
-    if data is file or data.startswith((b'SIMPLE  =', b'\x1f\x8b')): px,info = _fits_bytes(data, reading)
+    if data is file or data.startswith(_FITS_START): px,info = _fits_bytes(data, reading)
     else:
         im,scale = _read_pillow(data, min_scale)
         px,info = np.asarray(im),dict(mode=im.info['mode'], scale=scale)
@@ -352,6 +354,20 @@ def _stretch_from(levels):
     def short(o): return float(f'{o:.6g}')
     return Stretch(tuple(map(short, sky)), tuple(map(short, knee*balance)), short(white/knee))
 
+def _starts_as_fits(row):
+    "Whether an image in a parquet file is FITS; `None` where it holds nothing"
+    try: return row.read_bytes().startswith(_FITS_START)
+    except BadInput: return None
+
+def fits_among(
+    files,  # from find_images
+) -> list: # of them
+    "The FITS images, by their names; the rows of a parquet file have none, and are what its first image is."
+    rows = {}
+    for o in files:
+        if isinstance(o, ImageRow) and rows.get(o.file) is None: rows[o.file] = _starts_as_fits(o)
+    return [o for o in files if (rows[o.file] if isinstance(o, ImageRow) else _FITS_NAME.search(o.name))]
+
 def _looked_at(file, reading):
     "(channels, whether they are bytes, levels) of a FITS file; the error where it cannot be used"
     try: px,names,_ = _planes_of(file, reading)
@@ -383,7 +399,7 @@ def choose_reading(
     "How these images are read, all alike; raises `BadInput` where none has the bands."
     names = band_list(bands)
     if len(set(map(band_name, names))) < len(names): raise BadInput(f'bands must be different names, not {bands!r}')
-    reading,files = Reading(names, fov=fov),[f for f in files if _FITS_NAME.search(f.name)]
+    reading,files = Reading(names, fov=fov),fits_among(files)
     if not files and names: raise BadInput('bands is set, but there are no FITS images', remedy='remove bands')
     if not files: return reading,[]
     some = files[::-(-len(files)//_SAMPLE)]

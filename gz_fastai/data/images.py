@@ -168,8 +168,8 @@ def in_bytes(
     return f'{n/1e6:,.0f} MB' if n >= 1e6 else f'{n/1e3:,.0f} kB'
 
 # %% ../../nbs/11_data.images.ipynb #86f54fee
-ID_COLUMNS = ('GalaxyID', 'GalaxyId', 'id_str', 'iauname', 'dr8_id', 'dr7objid', 'objid', 'dr8objid', 'survey_id', 'zooniverse_id', 'subject_id',
-              'object_id', 'asset_id', 'ID', 'id') # usual names, in the order in which they are looked for
+ID_COLUMNS = ('GalaxyID', 'GalaxyId', 'id_str', 'iauname', 'dr8_id', 'dr7objid', 'objid', 'dr8objid', 'survey_id',
+              'zooniverse_id', 'subject_id', 'object_id', 'asset_id', 'ID', 'id') # usual names, in the order in which they are looked for
 
 def _image_column(schema):
     "The column of a parquet file that holds images; `None` where there is none"
