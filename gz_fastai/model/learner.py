@@ -106,8 +106,10 @@ class CheckTrained(Callback):
 def _network(model, dls, **kwargs):
     "The network of that timm name for the images of `dls`, or the one that is given"
     if isinstance(model, nn.Module): return model
+    n = dls.reading.n
+    if n != 3 or model_folder(kwargs.get('weights')): kwargs = dict(in_chans=n) | kwargs
     model = galaxy_model(model, dls.c, size=dls.size, **kwargs)
-    check_size(model, dls.size)
+    check_size(model, dls.size, n)
     return model
 
 def _callbacks(precision, finetune):
@@ -117,9 +119,9 @@ def _callbacks(precision, finetune):
     if finetune == 'gradual': cbs.append(GradualUnfreezing())
     return cbs
 
-def _compile(model, size):
+def _compile(model, dls):
     "Compile `model` in place, or say why not"
-    x,training = torch.zeros(2, 3, size, size, device=next(model.parameters()).device),model.training
+    x,training = torch.zeros(2, dls.reading.n, dls.size, dls.size, device=next(model.parameters()).device),model.training
     # torch has no way back from `Module.compile`, so a compiled copy is tried first
     try:
         with torch.no_grad(): torch.compile(model.eval())(x)
@@ -165,7 +167,7 @@ def galaxy_learner(
                     lr=lr, wd=wd, path=path, metrics=metrics, cbs=[*_callbacks(precision, finetune), *L(cbs)])
     learn.adapted = adapted      # LoRA's layers, in words
     if finetune == 'head': learn.freeze()
-    if compile: _compile(learn.model, dls.size)
+    if compile: _compile(learn.model, dls)
     return learn
 
 # %% ../../nbs/25_model.learner.ipynb #2e443a9c
