@@ -135,24 +135,30 @@ def unpacked(
     member:zipfile.Path, # a file in a zip
 ) -> Path:               # in the cache
     "A member of a zip as a file of its own, made where it is missing; raises `BadInput` where that fails."
-    outer = Path(member.root.filename)
-    digest = hashlib.blake2s(file_fingerprint(member).encode(errors='surrogateescape'), digest_size=10).hexdigest()
+    return _cached(file_fingerprint(member), member.name, Path(member.root.filename), lambda to: _copy_member(member, to))
+
+def _cached(key, name, outer, make):
+    "A part of the file `outer` as a file of its own in the cache, which `make` writes where it is missing"
+    digest = hashlib.blake2s(key.encode(errors='surrogateescape'), digest_size=10).hexdigest()
     done = cache_home()/'unpacked'/digest
-    if done.exists(): return done/member.name
-    with made_once(done, 'Another process is unpacking this zip; waiting for it'):
-        if done.exists(): return done/member.name
-        print(f'{outer}: unpacking {member.name} into {done}', file=sys.stderr, flush=True)
+    if done.exists(): return done/name
+    with made_once(done, f'Another process is unpacking {outer.name}; waiting for it'):
+        if done.exists(): return done/name
+        print(f'{outer}: unpacking {name} into {done}', file=sys.stderr, flush=True)
         with atomic_folder(done) as tmp:
-            _copy_member(member, tmp/member.name)
+            make(tmp/name)
             s = outer.stat()
-            os.utime(tmp/member.name, ns=(s.st_atime_ns, s.st_mtime_ns))     # of the same age every time
-    return done/member.name
+            os.utime(tmp/name, ns=(s.st_atime_ns, s.st_mtime_ns))     # of the same age every time
+    return done/name
+
+def _check_room(size, to):
+    "Raise `OSError` where a file has no room"
+    free = shutil.disk_usage(to.parent).free
+    if size > free: raise OSError(f'{to.name} needs {in_bytes(size)}, {in_bytes(free)} are free')
 
 def _copy_member(member, to):
     "Unpack a member of a zip into a file"
-    size = member.root.getinfo(member.at).file_size
-    free = shutil.disk_usage(to.parent).free
-    if size > free: raise OSError(f'{member.name} needs {in_bytes(size)}, {in_bytes(free)} are free')
+    _check_room(member.root.getinfo(member.at).file_size, to)
     try:
         with member.open('rb') as f, to.open('wb') as copy: shutil.copyfileobj(f, copy)
     except OSError: raise
@@ -169,7 +175,7 @@ def in_bytes(
 
 # %% ../../nbs/11_data.images.ipynb #86f54fee
 ID_COLUMNS = ('GalaxyID', 'GalaxyId', 'id_str', 'iauname', 'dr8_id', 'dr7objid', 'objid', 'dr8objid', 'survey_id',
-              'zooniverse_id', 'subject_id', 'object_id', 'asset_id', 'ID', 'id') # usual names, in the order in which they are looked for
+              'zooniverse_id', 'subject_id', 'object_id', 'asset_id', 'ID', 'id') # usual names, the first one counts
 
 def _image_column(schema):
     "The column of a parquet file that holds images; `None` where there is none"
@@ -213,10 +219,25 @@ def _row_group(file, column, group, changed):
     "The images of a row group; threads that need the same one wait for it"
     with _reading: return _read_row_group(file, column, group, changed)
 
+_MUCH = 10**8 # bytes of a row group; one with more is not kept in memory
+
 @lru_cache(3)
 def _read_row_group(file, column, group, changed):
-    import pyarrow.parquet as pq
-    return pq.ParquetFile(file).read_row_group(group, [column])[column]
+    import pyarrow as pa, pyarrow.parquet as pq
+    pf = pq.ParquetFile(file)
+    if pf.metadata.row_group(group).total_byte_size <= _MUCH: return pf.read_row_group(group, [column])[column]
+    with pa.memory_map(str(_unpacked_rows(file, column, group))) as f: return pa.ipc.open_file(f).read_all()[column]
+
+def _unpacked_rows(file, column, group):
+    "The images of a row group as a file that can be mapped, made where it is missing"
+    def make(to):
+        import pyarrow as pa, pyarrow.parquet as pq
+        pf = pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False)     # a page at a time
+        _check_room(pf.metadata.row_group(group).total_byte_size, to)
+        schema = pa.schema([pf.schema_arrow.field(column)])
+        with pa.ipc.new_file(str(to), schema) as f:
+            for batch in pf.iter_batches(64, [group], [column]): f.write_batch(batch)
+    return _cached(f'{file_fingerprint(file)}|{column}|{group}', f'{file.stem}-{group}.arrow', file, make)
 
 # %% ../../nbs/11_data.images.ipynb #7839c6d4
 def _grouped(found, bands):
