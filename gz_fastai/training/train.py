@@ -83,10 +83,14 @@ def _as_seen(cfg, info):
     if fov := check_reading(info.get('reading')).fov: return replace(cfg, size=size, fov=fov)
     return replace(cfg, size=size, crop=info['crop'])
 
-def _stats(cfg, model, channels):
+def _alike(before, reading): return (before.channels, before.stretch) == (reading.channels, reading.stretch)
+
+def _stats(cfg, model, reading):
     "What the input is normalized with: as the weights expect, or `None` for the statistics of the galaxies"
-    if run := model_folder(cfg.weights): return read_info(run)['stats']
-    return timm_stats(model, channels) if cfg.pretrained or cfg.weights else None
+    if run := model_folder(cfg.weights):
+        info = read_info(run)
+        return info['stats'] if _alike(check_reading(info.get('reading')), reading) else None
+    return timm_stats(model, reading.n) if cfg.pretrained or cfg.weights else None
 
 # %% ../../nbs/43_training.train.ipynb #c7d640c9
 def resolve_config(
@@ -140,9 +144,8 @@ def build_learner(
 ):                 # a fastai Learner
     "The learner that `cfg` describes, the same one each time."
     set_seed(cfg.seed, reproducible=True)
-    channels = store.reading.n
-    model = build_model(cfg, len(cat.schema), channels)
-    stats = _stats(cfg, model, channels)
+    model = build_model(cfg, len(cat.schema), store.reading.n)
+    stats = _stats(cfg, model, store.reading)
     dls = GalaxyDataLoaders.from_catalogue(cat, size=cfg.size, crop=cfg.crop, bs=cfg.bs, store=store, device=device,
                                            stats=stats, batch_tfms=_transforms(cfg))
     return galaxy_learner(dls, model, cfg.activation, cfg.loss, cfg.opt, cfg.finetune, cfg.lora_rank, cfg.precision,
@@ -317,12 +320,29 @@ def _chosen(cfg):
     return {k: getattr(cfg, k) for k in ('size', 'crop', 'opt', 'lr', 'epochs', 'precision')}
 
 # %% ../../nbs/43_training.train.ipynb #bbc5ec27
+def _beside(before, reading, run):
+    "A line where images differ from those of the run that weights come from; raises `BadInput` where colors may be exchanged"
+    if _alike(before, reading): return []
+    was,now = before.channels,reading.channels
+    problem = f'the weights come from the bands {", ".join(was)}, and the planes of these images have no names'
+    if len(was) > 1 and len(now) > 1 and was[0] != '1' == now[0]: raise BadInput(problem, remedy='name them with bands')
+    how = 'with another stretch'
+    if was != now: how = f'of {", ".join(was) or "other formats than FITS"} instead of {", ".join(now) or "these"}'
+    return [f'statistics are those of these images: the weights come from {run}, from images {how}']
+
 def _reading(cfg, cat, old):
     "How the images are read, as an unfinished run did or chosen now; a line on each choice"
     begun = old and {'reading', 'pinned'} & set(old.resolved)      # runs of older versions have no reading
     if begun: return check_reading(old.resolved.get('reading'), old.path),[]
-    if run := model_folder(cfg.weights): cfg = _as_seen(cfg, read_info(run))
-    return choose_reading(cat.files, cfg.bands, cfg.fov)
+    run,bands = model_folder(cfg.weights),cfg.bands
+    if not run: return choose_reading(cat.files, bands, cfg.fov)
+    info = read_info(run)
+    before,notes = check_reading(info.get('reading')),[]
+    if before.bands and not bands and fits_among(cat.files):
+        bands = ','.join(before.bands)
+        notes = [f'bands {bands}: the weights come from {run}']
+    reading,seen = choose_reading(cat.files, bands, _as_seen(cfg, info).fov)
+    return reading,[*notes, *seen, *_beside(before, reading, run)]
 
 def _already(out, asked):
     "The run that is finished in this folder"

@@ -29,6 +29,7 @@ from ..model.optimizer import *
 from ..model.runs import *
 from .config import *
 from .train import *
+from .train import _reading
 
 # %% ../../nbs/45_training.tune.ipynb #512a82cc
 def distribution(
@@ -321,7 +322,7 @@ def _check_tune(cfg, archs, minutes, counts):
 
 def _check_default(cfg, cat):
     "Refuse early what would make every trial fail: a network that does not exist, a cache that cannot be written"
-    build_model(cfg, len(cat.schema))
+    build_model(cfg, len(cat.schema), _reading(cfg, cat, None)[0].n)
     try: check_place(cache_home()/'stores')
     except BadInput as e:
         raise BadInput(e.problem, file=e.file, remedy='set GZ_FASTAI_CACHE to another folder') from None
