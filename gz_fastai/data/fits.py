@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['band_name', 'band_list', 'reddest_first', 'Stretch', 'Reading', 'check_reading', 'read_pixels', 'three_bands',
-           'read_image', 'fits_among', 'choose_reading']
+           'read_image', 'fits_among', 'choose_reading', 'reading_note']
 
 # %% ../../nbs/11a_data.fits.ipynb #e1934739
 import gzip, io, re, warnings
@@ -413,3 +413,16 @@ def choose_reading(
     levels = [o[2] for o in good if o[0] == channels and o[2] is not None]
     reading = replace(reading, channels=channels, stretch=_stretch_from(levels) if levels else None)
     return reading,_said(reading, len(levels), len(files))
+
+# %% ../../nbs/11a_data.fits.ipynb #fa16bd32
+def reading_note(
+    files,           # from find_images
+    reading:Reading, # of the run that predicts them
+) -> str: # empty where nothing is
+    "What is unusual about reading these files as a run read its own."
+    fits,n = len(fits_among(files)),len(files)
+    if fits and not reading.channels:
+        return f'{fits:,} of {plural(n, "image")} are FITS, and the run has no stretch for them: each gets one of its own'
+    if fits < n and reading.stretch:
+        return f'{n-fits:,} of {plural(n, "image")} are not FITS, and the run was trained on FITS: they are taken as they are'
+    return ''
