@@ -60,6 +60,8 @@ class _Tree(nn.Module):
         with torch.autocast(raw.device.type, enabled=False):
             return self.shares(self._grouped(raw)).flatten(1)[:, self.path[:, 0, 0]]
 
+    def errors(self, raw, said): return self.conditional(raw)-said
+
     def fractions(self, grouped):
         ended = F.pad(F.pad(self.shares(grouped).flatten(1), (0, 1), value=1.), (0, 1), value=0.)
         return ended[:, self.path].prod(-1).sum(-1)
@@ -85,7 +87,7 @@ class GroupedDivision(_Tree):
 class Sigmoid(nn.Module):
     "An independent sigmoid for each column."
     def __init__(self,
-        schema:Schema, # the tree, for conditional fractions alone
+        schema:Schema, # the tree, for errors alone
     ):
         super().__init__()
         leads = torch.zeros(len(schema), len(schema))     # [i, j]: i leads to the question of j
@@ -94,12 +96,12 @@ class Sigmoid(nn.Module):
 
     def forward(self, raw): return raw.float().sigmoid()
 
-    def conditional(self, raw):
+    def errors(self, raw, said):
         if self.leads.device != raw.device: self.to(raw.device)
         with torch.autocast(raw.device.type, enabled=False):
             frac = self(raw)
             asked = torch.where(self.leads.any(0), frac.detach() @ self.leads, 1.)
-            return frac/asked.clamp_min(.1)
+            return (frac-asked*said)/asked.clamp_min(.1)
 
 # by the name that `activation` takes
 ACTIVATIONS = dict(softmax=GroupedSoftmax, sigmoid=Sigmoid, divisive=GroupedDivision)
@@ -110,8 +112,9 @@ class _ByQuestion(nn.Module):
     def __init__(self, schema):
         super().__init__()
         groups = _groups(schema).clamp_max(len(schema))
+        of = torch.tensor(schema.spread(range(len(schema.slices))))     # the question of each column
         self.register_buffer('groups', groups, persistent=False)
-        self.register_buffer('answers', (groups < len(schema)).sum(1), persistent=False)
+        self.register_buffer('of', of, persistent=False)
 
     def forward(self, x):
         if self.groups.device != x.device: self.to(x.device)
@@ -119,7 +122,8 @@ class _ByQuestion(nn.Module):
 
 # %% ../../nbs/20_model.losses.ipynb #334131d5
 class RMSELoss(nn.Module):
-    "Root mean squared error between the activated outputs and the vote fractions; raises `BadInput` where there is no such activation."
+    """Root mean squared error between the activated outputs and the vote fractions; on counts, of the conditional fractions,
+    each weighed by the votes for its question. Raises `BadInput` where there is no such activation."""
     def __init__(self,
         schema:Schema=GZ2,        # the tree
         activation:str='softmax', # a name in ACTIVATIONS
@@ -129,7 +133,6 @@ class RMSELoss(nn.Module):
         super().__init__()
         check_choice('activation', activation, ACTIVATIONS)
         self.act,self.reduction,self.counts = ACTIVATIONS[activation](schema),reduction,counts
-
         self.by_question = _ByQuestion(schema)
 
     def activation(self, raw): return self.act(raw)
@@ -138,12 +141,11 @@ class RMSELoss(nn.Module):
 
     def _weighed(self, raw, targ):
         "Mean squared error of the conditional fractions, each weighed by the votes of its question"
-        votes,p = self.by_question(targ.float()),self.by_question(self.act.conditional(raw))
-        n = votes.sum(-1, keepdim=True)
-        sq = n*(p-votes/torch.where(n > 0, n, 1.))**2
-        weight = n.squeeze(-1)*self.by_question.answers
+        targ = targ.float()
+        n = self.by_question(targ).sum(-1)[:, self.by_question.of]      # (batch, columns)
+        sq = n*self.act.errors(raw, targ/torch.where(n > 0, n, 1.))**2
         over = (1,) if self.reduction == 'none' else (0, 1)
-        return sq.sum((*over, 2))/weight.sum(over).clamp_min(1e-6)
+        return sq.sum(over)/n.sum(over).clamp_min(1e-6)
 
     def forward(self, raw, targ):
         if self.counts: mse = self._weighed(raw, targ)
