@@ -104,10 +104,10 @@ def _part(m, name): return m[name] if isinstance(m.get(name), dict) else {}
 def _vote_lines(m):
     "What the scores say of votes, in words"
     if not _is_number(m.get('nll')): return []
-    lines = [f'negative log-likelihood of the votes of a galaxy {m["nll"]:.2f}']
-    levels = {'coverage_0.5': '50%', 'coverage_0.9': '90%'}
-    held = [f'{m[k]:.0%} in the {level} intervals' for k,level in levels.items() if _is_number(m.get(k))]
-    if held: lines[0] += f'; of the votes {" and ".join(held)}'
+    lines = [f'negative log-likelihood {m["nll"]:.2f} per galaxy']
+    half,most = [m.get(f'coverage_{o}') for o in (.5, .9)]
+    if _is_number(half) and _is_number(most):
+        lines[0] += f'; {half:.0%} of the votes fall in the 50% intervals and {most:.0%} in the 90% intervals'
     words = dict(deviation='mean deviation of an answer', enough_accuracy='correct leading answers')
     known = [f'{word} {m[k]:.1%}' for k,word in words.items() if _is_number(m.get(k))]
     if known: lines.append(f'where a question has 20 votes or more: {", ".join(known)}')
@@ -120,7 +120,7 @@ def score_table(
     m,(low,high) = run.metrics,run.metrics['interval']
     rows = [(run.info['arch'], m['rmse'], f'   95% interval {low:.4f} to {high:.4f}')]
     rows += [('noise floor', m.get('noise_floor'), '   a perfect model: the noise of the votes alone')]
-    rows += [('vote noise', m.get('vote_noise'), '   what the votes themselves say of their noise')]
+    rows += [('vote noise', m.get('vote_noise'), '   noise floor estimated from the vote counts')]
     rows += [(k, v, '') for k,v in _part(m, 'baselines').items()]
     kind = 'synthetic validation' if m.get('synthetic') else 'validation'
     what = plural(m['galaxies'], f'{kind} galaxy', f'{kind} galaxies')
