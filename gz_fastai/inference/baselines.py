@@ -18,7 +18,7 @@ from ..data.fits import *
 from ..data.catalogue import *
 from ..data.fits import *
 from ..data.store import *
-from ..model.votes import *
+
 from ..model.metrics import *
 from .predict import *
 
@@ -88,11 +88,12 @@ def central_pixel(
     aside = unit_hash(cat.ids[cat.train]) >= .9
     fit,held = cat.train[~aside],cat.train[aside]
     distinct = len(np.unique(colors[fit], axis=0)) if len(held) else 0     # few galaxies leave none aside
+    votes = None if cat.counts is None else cat.schema.totals(cat.counts)
     errors = {}
     for k in 2**np.arange(20):
         if k > min(max_clusters, distinct): break
         means = _group_means(_clusters(colors, k, fit, seed), cat, fit)
-        errors[k] = ((means[held]-cat.labels[held])**2).mean()
+        errors[k] = galaxy_rmse(means[held], cat.labels[held], None if votes is None else votes[held], cat.schema)
     best = min(errors, key=errors.get, default=1)
     return _group_means(_clusters(colors, best, cat.train, seed), cat, cat.train)[_predicted(cat, new)]
 
@@ -128,7 +129,7 @@ def write_baselines(
     fov:float=None, # side of a view, arcseconds
 ) -> dict:         # name -> (RMSE on the validation galaxies, low and high end of its 95% interval)
     "Score the baselines and write a submission of each; raises `BadInput` where the folder is not empty."
-    out,targ,counts = Path(out),cat.labels[cat.valid],None if cat.counts is None else cat.counts[cat.valid]
+    out,targ = Path(out),cat.labels[cat.valid]
     empty = out.is_dir() and not any(out.iterdir())
     if out.exists() and not empty: raise BadInput('is not an empty folder', file=out, remedy='choose another one')
     check_place(out)
@@ -141,5 +142,5 @@ def write_baselines(
         for name,p in preds.items():
             file = name.replace(', ', '-').replace(' ', '-')
             write_fractions(tmp/f'{file}.csv', ids, p, cat.schema)
-    by = dict(votes=question_votes(counts, cat.schema), schema=cat.schema)
+    by = dict(votes=None if cat.counts is None else cat.schema.totals(cat.counts[cat.valid]), schema=cat.schema)
     return {name: (galaxy_rmse(p, targ, **by), *rmse_interval(p, targ, **by)) for name,p in own.items()}
