@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from ..data.schema import *
 from ..data.fits import *
 from ..data.loaders import *
-from ..model.votes import *
+
 from ..model.metrics import *
 from ..model.runs import *
 from ..inference.predict import *
@@ -57,7 +57,7 @@ def plot_history(
     histories:dict, # name -> Run.history
     squared:bool=False, # whether the loss is the mean squared error, so that its root is drawn
 ) -> Figure:
-    "RMSE on the validation galaxies by epoch, and for a single run the loss on its training batches, or on votes the likelihood."
+    "RMSE on the validation galaxies by epoch; for a single run also the training loss, or the negative log-likelihood of votes."
     fig,ax = _axes()
     single,lines = len(histories) == 1,{}
     for color,(name,h) in zip(cycle(_COLORS), histories.items()):
@@ -66,7 +66,7 @@ def plot_history(
     if single and 'nll' in h:      # the loss on votes is no RMSE of cumulative fractions
         right = ax.twinx()
         right.spines['right'].set_visible(True)
-        lines['likelihood of the votes'], = right.plot(h.epoch+1, h.nll, color=_GRAY, ls='--')
+        lines['negative log-likelihood of the votes'], = right.plot(h.epoch+1, h.nll, color=_GRAY, ls='--')
         right.set_ylabel('negative log-likelihood')
     elif single:
         loss = h.train_loss**.5 if squared else h.train_loss
@@ -215,17 +215,21 @@ def tree_means(
     schema:Schema=GZ2, # the tree
     votes=None,        # (n, questions) how many answered each question; default: all were asked
 ) -> tuple:            # (columns,) each
-    "Means for `show_tree`, without the galaxies where volunteers reached a question and nobody answered it."
+    "Means for `show_tree`, over the galaxies of the question's campaign where it was answered, or nobody reached it."
     pred,targ = np.asarray(pred),np.asarray(targ)
     if votes is None: return pred.mean(0),targ.mean(0)
-    there = schema.spread((votes > 0) | (schema.asked(targ) <= 0))
+    there,asked = np.array(votes) > 0,schema.asked(targ)
+    of = schema.spread(range(len(schema.slices)))     # the question of each column
+    for q,parents in enumerate(schema.parents):       # nobody reached it, and that is known: a fraction of 0
+        if parents: there[:, q] |= (asked[:, q] <= 0) & there[:, of[list(parents)]].all(1)
+    there = schema.spread(there)
     return [(o*there).sum(0)/there.sum(0).clip(1) for o in (pred, targ)]
 
 # %% ../../nbs/50_report.figures.ipynb #feea4808
 def _fractions(exp):
     "(predicted, observed, schema, votes per question or `None`) of a run or a cross-validation"
     schema,counts = exp.schema,exp.votes
-    votes = None if counts is None else question_votes(counts[schema.columns].to_numpy(), schema)
+    votes = None if counts is None else schema.totals(counts[schema.columns])
     return *[o[schema.columns].to_numpy() for o in (exp.predictions, exp.observed)],schema,votes
 
 # the methods have the names of the functions they call
@@ -258,7 +262,7 @@ def plot_tree(self:Run|CrossVal) -> Figure:
 
 # %% ../../nbs/50_report.figures.ipynb #560c025b
 @dispatch
-def plot_top_losses(x:TensorImage, y:Fractions, samples, outs, raws, losses,
+def plot_top_losses(x:TensorImage, y:Fractions|Votes, samples, outs, raws, losses,
     nrows=None, ncols=None, figsize=None, **kwargs):
     above = [f'error {loss.item():.3f}\nvolunteers\n{s[1]}' for s,loss in zip(samples, losses)]
     below = [f'predicted\n{o[0]}' for o in outs]
