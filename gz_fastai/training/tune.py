@@ -45,9 +45,12 @@ def distribution(
     kind = IntDistribution if whole else FloatDistribution
     with warnings.catch_warnings(action='error'): return kind(**spec)     # steps that do not fit
 
-def default_space() -> dict: # name -> list of choices, or low, high and perhaps log
+def default_space(
+    loss:str='rmse', # of the default; that of votes stays as it is, and has no activation
+) -> dict:           # name -> list of choices, or low, high and perhaps log
     "What a study searches unless told otherwise."
-    return {n: s.search.spec for n,s in settings().items() if s.search}
+    fixed = ('loss', 'activation') if loss == 'votes' else ()
+    return {n: s.search.spec for n,s in settings().items() if s.search and n not in fixed}
 
 def _check_spec(name, spec):
     "Raise `BadInput` unless `spec` is something that the setting `name` may be, choices, or a range"
@@ -77,15 +80,14 @@ def _read_changes(text):
 
 def read_space(
     changes=(), # TOML files, or lines of TOML
+    loss:str='rmse', # of the default, where the changes do not fix it
 ) -> tuple:     # (what is searched: name -> choices or range, what is fixed: name -> value)
     "The default space with changes; raises `BadInput` for what is no setting, no range or no choice."
-    space,fixed = default_space(),{}
-    for text in changes:
-        for name,spec in _read_changes(text).items():
-            _check_spec(name, spec)
-            space.pop(name, None), fixed.pop(name, None)
-            (space if isinstance(spec, (dict, list)) else fixed)[name] = spec
-    return space,fixed
+    given = {name: spec for text in changes for name,spec in _read_changes(text).items()}
+    for name,spec in given.items(): _check_spec(name, spec)
+    fixed = {name: spec for name,spec in given.items() if not isinstance(spec, (dict, list))}
+    space = default_space(given.get('loss', loss)) | given
+    return {name: spec for name,spec in space.items() if name not in fixed},fixed
 
 # %% ../../nbs/45_training.tune.ipynb #4a7f376e
 def suggest_value(
@@ -374,7 +376,7 @@ def tune(
     out = Path(cfg.out or f'runs/tune-{time.strftime("%Y%m%d-%H%M%S")}')
     archs = list(archs)
     _check_tune(cfg, archs, minutes, dict(trials=trials, trial_epochs=trial_epochs, finalists=finalists, seeds=seeds))
-    searched,fixed = read_space(space)
+    searched,fixed = read_space(space, cfg.loss)
     cfg = replace(cfg, arch=archs[0], **fixed)
     first = first_trial(cfg, searched) | ({'arch': archs[0]} if len(archs) > 1 else {})
     asked = config_record(cfg) | dict(archs=archs, space=searched, trial_epochs=trial_epochs)
