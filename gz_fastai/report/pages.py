@@ -87,7 +87,7 @@ class _Subject:
         self.pred,self.targ = [o[self.schema.columns].to_numpy() for o in (pred, targ)]
         counts = exp.votes
         self.counts = None if counts is None else counts[self.schema.columns].to_numpy()
-        self.votes = question_votes(self.counts, self.schema)      # None where labels are fractions
+        self.votes = None if counts is None else self.schema.totals(self.counts)
         self.questions = question_table(self.pred, self.targ, self.schema, self.votes)
         self.config = Config.from_stored(exp.requested, exp.path)
 
@@ -96,6 +96,7 @@ class _Subject:
 
     def catalogue(self):
         "Its galaxies; `None` where they are gone, or others"
+        if self.config.data is None and not self.info['trained_on']['synthetic']: return None      # from a table
         try: cat = config_catalogue(self.config, verbose=False)
         except (BadInput, OSError): return None
         rows = pd.Index(cat.ids).get_indexer(self.ids)
@@ -108,13 +109,13 @@ def _baseline_rows(subject, cat):
     m = subject.exp.metrics
     rows = [('perfect model (noise of the votes)', m['noise_floor'], None)] if 'noise_floor' in m else []
     noise = m.get('vote_noise')
-    if noise is not None: rows.append(('noise of the votes, by the votes themselves', noise, None))
+    if noise is not None: rows.append(('noise floor estimated from the vote counts', noise, None))
     if cat is None or subject.folds: return rows+[(k, v, None) for k,v in m.get('baselines', {}).items()]
     store = Store.open(cat.files, crop=subject.info['crop'], size=subject.info['size'], unreadable='skip',
                        reading=check_reading(subject.info.get('reading')))
     good = cat.exclude(store.bad.row)
     targ,schema = good.labels[good.valid],good.schema
-    votes = None if good.counts is None else question_votes(good.counts[good.valid], schema)
+    votes = None if good.counts is None else schema.totals(good.counts[good.valid])
     by = dict(votes=votes, schema=schema)
     known = all_baselines(good, store)
     return rows+[(k, galaxy_rmse(p, targ, **by), rmse_interval(p, targ, **by)) for k,p in known.items()]
@@ -229,19 +230,19 @@ def _selection(subject, n=6):
     return res | {'Typical of each leading answer (median error)': _typical(subject)}
 
 # %% ../../nbs/51_report.pages.ipynb #5b081af7
-def _thumbnail(file, crop, reading):
+def _seen(file, info):
     "The central square of an image that a network sees"
-    im = read_image(file, reading=reading)[0]
-    x,y,half = im.width//2,im.height//2,min(crop, *im.size)//2
-    return _jpeg(np.asarray(im.crop((x-half, y-half, x+half, y+half))))
+    reading = check_reading(info.get('reading'))
+    px,how = read_pixels(file, reading=reading)
+    (height,width),side = px.shape[:2],reading.fov/how['arcsec'] if reading.fov else info['crop']
+    x,y,half = width//2,height//2,round(max(2, min(side, height, width)))//2
+    return three_bands(px[y-half:y+half, x-half:x+half])
 
 def _card(subject, file, i, stands_for):
     "One galaxy: its picture, its error, what the volunteers said and what was predicted"
-    info = subject.info
-    image = _thumbnail(file, info['crop'], check_reading(info.get('reading')))
     told = [subject.schema.describe(o[i]) for o in (subject.targ, subject.pred)]
     if subject.votes is not None: told[0] = describe_votes(subject.counts[i], subject.schema)
-    return dict(id=subject.ids[i], image=image, stands_for=stands_for,
+    return dict(id=subject.ids[i], image=_jpeg(_seen(file, subject.info)), stands_for=stands_for,
                 error=_errors(subject)[i], observed=told[0], predicted=told[1])
 
 def _overlay(seen, fall, largest):
