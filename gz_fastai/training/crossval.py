@@ -43,7 +43,7 @@ def _held_out(cfg, runs):
     preds,bad = zip(*[_predict(r, files, min(256, cfg.bs), cfg.device) for r in runs])
     good = np.setdiff1d(np.arange(len(files)), bad[0])
     targ,preds = cat.labels[cat.valid][good],np.stack(preds)[:, good]
-    votes = None if cat.counts is None else question_votes(cat.counts[cat.valid][good], cat.schema)
+    votes = None if cat.counts is None else cat.schema.totals(cat.counts[cat.valid][good])
     by,mean = dict(votes=votes, schema=cat.schema),preds.mean(0)
     each = [galaxy_rmse(o, targ, **by) for o in preds]
     interval = rmse_interval(mean, targ, **by)
@@ -61,7 +61,7 @@ def _summarize(cfg, out):
         write_fractions(out/f'{name}.csv', table.index, table.to_numpy(), schema)
         frac[name] = table.to_numpy()
     pred,targ = frac['oof'],frac['oof_labels']
-    by = dict(votes=question_votes(frac.get('oof_votes'), schema), schema=schema)
+    by = dict(votes=schema.totals(frac['oof_votes']) if 'oof_votes' in frac else None, schema=schema)
     each = [r.metrics['rmse'] for r in runs]
     res = dict(rmse=galaxy_rmse(pred, targ, **by), interval=rmse_interval(pred, targ, **by), galaxies=len(pred))
     if 'oof_votes' in frac:
@@ -145,7 +145,7 @@ def _aligned(cvs):
     "Out-of-fold predictions (members, n, columns), labels, votes per question and IDs of cross-validations over the same galaxies"
     def by_id(table): return table.set_index(table.columns[0]).sort_index()
     targ,tables,votes = by_id(cvs[0].observed),[by_id(o.predictions) for o in cvs],cvs[0].votes
-    if votes is not None: votes = question_votes(by_id(votes).to_numpy(), cvs[0].schema)
+    if votes is not None: votes = cvs[0].schema.totals(by_id(votes))
     for o,t in zip(cvs, tables):
         same = t.index.equals(targ.index) and t.columns.equals(targ.columns)
         if not same: raise BadInput(f'was trained on other galaxies or questions than {cvs[0].path}', file=o.path)

@@ -215,7 +215,7 @@ def score_predictions(
 ) -> dict:
     "What `metrics.json` says of a run."
     targ,schema = cat.labels[cat.valid],cat.schema
-    votes = None if cat.counts is None else question_votes(cat.counts[cat.valid], schema)
+    votes = None if cat.counts is None else schema.totals(cat.counts[cat.valid])
     def rmse(o): return galaxy_rmse(o, targ, votes, schema)
     questions = question_rmse(pred, targ, schema, votes).join(question_accuracy(pred, targ, schema, votes))
     accuracy = questions[['accuracy', 'clear_accuracy']].mean().to_frame().T
@@ -417,7 +417,8 @@ def _config_of(learn, cat, out, arch):
     view = dict(size=learn.dls.size, crop=learn.dls.crop, bs=learn.dls.bs)
     view |= dict(fov=reading.fov, bands=','.join(reading.bands) or None)
     network = dict(arch=arch or body.default_cfg['architecture'], hidden=tuple(widths[:-1]), drop=drop)
-    return Config(data=cat.path, out=out, **network, **loss, **fit, **view)
+    tables = isinstance(cat.path, list) and None in cat.path      # joined, and not from folders alone
+    return Config(data=None if tables else cat.path, out=out, **network, **loss, **fit, **view)
 
 # %% ../../nbs/43_training.train.ipynb #b3c97912
 def run_from_learner(
