@@ -142,6 +142,13 @@ def __call__(self:Predictor,
     return (total/len(self.mats)).cpu()
 
 # %% ../../nbs/30_inference.predict.ipynb #63ef75ff
+def _campaign(schema, name, file):
+    "The schema and the columns of a campaign, or of all of them"
+    if name is None and len(schema.campaigns) > 1:
+        problem = f'was trained on the campaigns {" and ".join(schema.campaigns)}'
+        raise BadInput(problem, file=file, remedy='say which one is wanted with campaign, or all')
+    return (schema,np.arange(len(schema))) if name in (None, 'all') else schema.part(name)
+
 @patch
 def predict(self:Run,
     images,      # files, or (height, width, channels) arrays of bytes on the scale of the training images
@@ -403,13 +410,6 @@ def _prediction(members, weights, images, files, ids, views, precision):
 
 # where a record says nothing
 _FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue='')
-
-def _campaign(schema, name, file):
-    "The schema and the columns of a campaign, or of all of them"
-    if name is None and len(schema.campaigns) > 1:
-        problem = f'was trained on the campaigns {" and ".join(schema.campaigns)}'
-        raise BadInput(problem, file=file, remedy='say which one is wanted with campaign, or all')
-    return (schema,np.arange(len(schema))) if name in (None, 'all') else schema.part(name)
 
 # %% ../../nbs/30_inference.predict.ipynb #ab20f8d6
 def _are_tree(preds): return 'sigmoid' not in {p.info['activation'] for p in preds}
