@@ -153,7 +153,8 @@ def _described(labels):
     res['votes'] = dict(low=low, median=median, high=high, histogram=_histogram(first))
     return res | dict(rare=rare, rates=rates)
 
-_RATES = dict(parent='votes differ from those of the parent answers', total='votes do not add up to the published number',
+_RATES = dict(parent='votes differ from those of the parent answers',
+              total='votes do not add up to the published number',
               fraction='published fractions differ from the counts, which are used')
 
 def _votes_lines(res):

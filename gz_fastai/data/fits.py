@@ -354,6 +354,7 @@ def _stretch_from(levels):
     def short(o): return float(f'{o:.6g}')
     return Stretch(tuple(map(short, sky)), tuple(map(short, knee*balance)), short(white/knee))
 
+# %% ../../nbs/11a_data.fits.ipynb #3bb1b8dc
 def _starts_as_fits(row):
     "Whether an image in a parquet file is FITS; `None` where it holds nothing"
     try: return row.read_bytes().startswith(_FITS_START)

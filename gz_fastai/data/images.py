@@ -135,7 +135,8 @@ def unpacked(
     member:zipfile.Path, # a file in a zip
 ) -> Path:               # in the cache
     "A member of a zip as a file of its own, made where it is missing; raises `BadInput` where that fails."
-    return _cached(file_fingerprint(member), member.name, Path(member.root.filename), lambda to: _copy_member(member, to))
+    def fill(to): _copy_member(member, to)
+    return _cached(file_fingerprint(member), member.name, Path(member.root.filename), fill)
 
 def _cached(key, name, outer, make):
     "A part of the file `outer` as a file of its own in the cache, which `make` writes where it is missing"

@@ -207,7 +207,8 @@ def _by_form(table, forms, file):
         notes += _left_out(counted, schema, 'since the table has no numbers of votes for them')
         schema,(values,totals,said,names) = _kept(schema, (values, totals, said, names), counted)
     single = [q.text for q in schema.questions if len(q.answers) == 1]
-    if single: raise BadInput(f'has votes for one answer alone to {single[0]!r}', file=file, remedy='give the others a column too')
+    problem,remedy = f'has votes for one answer alone to {[*single, ""][0]!r}','give the others a column too'
+    if single: raise BadInput(problem, file=file, remedy=remedy)
     asked = [v.sum() > 0 for v in values]
     if not any(asked) and not found: raise BadInput('holds no votes', file=file)
     if not any(asked): asked = [True for _ in asked]      # what was found says why

@@ -121,7 +121,8 @@ def _callbacks(precision, finetune):
 
 def _compile(model, dls):
     "Compile `model` in place, or say why not"
-    x,training = torch.zeros(2, dls.reading.n, dls.size, dls.size, device=next(model.parameters()).device),model.training
+    device,training = next(model.parameters()).device,model.training
+    x = torch.zeros(2, dls.reading.n, dls.size, dls.size, device=device)
     # torch has no way back from `Module.compile`, so a compiled copy is tried first
     try:
         with torch.no_grad(): torch.compile(model.eval())(x)
