@@ -165,6 +165,7 @@ def _take_ids(labels, column, ids):
     labels.ids = np.array(ids, dtype=object)
     labels.schema = Schema(labels.schema.name, labels.schema.questions, labels.schema.columns, column)
 
+# %% ../../nbs/14_data.catalogue.ipynb #032bc586
 def _find_files(path, images, labels, where, bands=()):
     "(the folder or zip of the images, the file of each galaxy)"
     files,source,names = locate_images(path, images, labels, bands)
