@@ -285,8 +285,9 @@ def _recipe(subject):
 def _describe(subject):
     "What the heading of a page says"
     cfg,info = subject.config,subject.info
-    return dict(name=subject.name, arch=cfg.arch, size=info['size'], folds=subject.folds, data=cfg.data or 'the sample',
-                synthetic=info['trained_on']['synthetic'])
+    synthetic = info['trained_on']['synthetic']
+    return dict(name=subject.name, arch=cfg.arch, size=info['size'], folds=subject.folds, synthetic=synthetic,
+                data=cfg.data or ('the sample' if synthetic else 'a table'))
 
 # %% ../../nbs/51_report.pages.ipynb #7c8c1243
 def _shared(subjects):
