@@ -176,6 +176,13 @@ def _find_files(path, images, labels, where, bands=()):
     raise BadInput(problem, id=labels.ids[gone[0]], remedy='get it, or remove the row', **where(gone[0]))
 
 # %% ../../nbs/14_data.catalogue.ipynb #c75dcfb6
+def _test_shards(file):
+    "A note on parquet files of a test set beside those of a training set"
+    names = sorted(o.name for o in Path(file).glob('*.parquet')) if Path(file).is_dir() else []
+    test = [o for o in names if o.startswith('test')]
+    if not test or len(test) == len(names): return []
+    return [f'{", ".join(test[:3])} are read with the others; remove them, or hold their galaxies out with valid']
+
 def _sample_truth(path, ids, schema):
     "The true fractions of synthetic galaxies; `None` for real ones"
     file = Path(path)/TRUTH_FILE
@@ -202,6 +209,7 @@ class Catalogue:
         def where(r): return dict(file=self.labels_file, line=int(read.lines[r]))
         self.images,self.files = _find_files(path, images, read, where, bands)
         self._take(read)
+        self.notes = [*self.notes, *_test_shards(self.labels_file)]
         self.truth = _sample_truth(path, self.ids, self.schema)
         self._split(valid)
 
