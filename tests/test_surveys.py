@@ -193,7 +193,7 @@ def test_hubble(surveys, tmp_path):
     labels = read_labels(tmp_path/'hubble.csv')
     assert (len(labels), labels.schema.name, labels.schema.id_column, labels.form) == (10, 'hubble', 'survey_id', 'votes per answer')
     assert labels.ids[0] == '10010842' and not labels.rates.rows.any()
-    whole = np.where(f == .205, n*f, (n*f).round())        # 8.2 of 40 is no number of votes
+    whole = np.where(f == .205, n*f, (n*f).round())        # 8.2 of 40 is not a valid vote count
     np.testing.assert_allclose(labels.counts, np.stack([whole, n-whole, 0*n], 1), atol=1e-5)
     np.testing.assert_allclose(labels.fractions[:, 0], f, atol=.00051)                # raw, neither weighted nor debiased
     only = table[[c for c in table if not c.endswith('_fraction') or 'weighted' in c]]
@@ -432,7 +432,7 @@ HOSTILE = {
     'empty': ('', 'x.csv: not a CSV file'), 'header': (HEAD, 'x.csv: has no rows'), 'one row': (f'{HEAD}\na,1,1,2', [.25, .25, .5]),
     'nobody': (f'{HEAD}\na,,,\nb,NaN,nan,', 'x.csv: holds no votes'), 'somebody': (f'{HEAD}\nb,1,1,2\na,,,', [.25, .25, .5]),
     'sentinels': (f'{HEAD}\na,1,1,2\nb,-99,-99,-99', r'line 3 \(GalaxyID b\): smooth-or-featured_smooth -99 is negative \(and 2 more\)'),
-    'huge': (f'{HEAD}\na,1,1,1e30', r'line 2 .*artifact 1e\+30 is no number of votes'), 'infinite': (f'{HEAD}\na,1,1,1e999', "line 2 .*'1e999' is not a number"),
+    'huge': (f'{HEAD}\na,1,1,1e30', r'line 2 .*artifact 1e\+30 is not a valid vote count'), 'infinite': (f'{HEAD}\na,1,1,1e999', "line 2 .*'1e999' is not a number"),
     'text': (f'{HEAD}\na,1,1,2\nb,1,many,2', "line 3 .*'many' is not a number"), 'decimal comma': (f'{HEAD}\na,"0,5","0,5",0', "'0,5' is not a number"),
     'gap': (f'{HEAD}\na,1,,2', 'line 2 .*featured-or-disk is empty, while other answers are not'),
     'answer missing': ('iauname,smooth-or-featured_smooth,smooth-or-featured_artifact,bar_strong,bar_weak,bar_no\na,1,2,1,1,0', 'none like smooth-or-featured-dr5_featured-or-disk'),

@@ -58,7 +58,7 @@ _MOST_VOTES = 10**5 # for one answer
 def _check_votes(v, columns, found):
     "Add values that are no numbers of votes to `found`"
     _outside(v, columns, found, 0, np.inf, 'is negative')
-    _outside(v, columns, found, -np.inf, _MOST_VOTES, 'is no number of votes')
+    _outside(v, columns, found, -np.inf, _MOST_VOTES, 'is not a valid vote count')
 
 # %% ../../nbs/12a_data.votes.ipynb #2dc5c41e
 def _gaps(v, columns, found):
