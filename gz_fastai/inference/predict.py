@@ -323,6 +323,7 @@ def _typed(column, text):
     numbers,named = pd.to_numeric(column, errors='coerce'),column.str.match(r'-?0\d').any()      # 007 is a name
     return numbers if numbers.notna().eq(column != '').all() and not named else column
 
+# %% ../../nbs/30_inference.predict.ipynb #25e4e485
 def carried_columns(
     carry,     # names of columns, a list or joined by commas
     catalogue, # table with them and the IDs

@@ -41,6 +41,7 @@ _ENTRIES = { # of model.json -> what they have to be, and a test of it
     'trained_on': ('a number of galaxies and the mean of their labels', lambda o: isinstance(o, dict)
                    and _whole(o.get('galaxies'), 0, 10**12) and isinstance(o.get('mean'), list))}
 
+# %% ../../nbs/26_model.bundle.ipynb #5b66572d
 def _shown(o): return type(o).__name__ if isinstance(o, (list, dict)) else repr(o)[:80]
 
 def _check_info(info, file):

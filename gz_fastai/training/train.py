@@ -344,6 +344,7 @@ def _reading(cfg, cat, old):
     reading,seen = choose_reading(cat.files, bands, _as_seen(cfg, info).fov)
     return reading,[*notes, *seen, *_beside(before, reading, run)]
 
+# %% ../../nbs/43_training.train.ipynb #f21688bc
 def _already(out, asked):
     "The run that is finished in this folder"
     with claim('run', out, asked, config_defaults()): print(f'{out} holds this run, finished', flush=True)
