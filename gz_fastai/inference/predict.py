@@ -366,11 +366,11 @@ def _predict_run(predictor, store, part, bs):
 # %% ../../nbs/30_inference.predict.ipynb #3552aa2e
 def _stores(preds, files, strict):
     "The pixels that each member looks at, and the problems of unreadable images by row"
-    notes = {reading_note(files, p.reading) for p in preds}
-    print(*[f'{o}\n' for o in notes if o], sep='', end='', file=sys.stderr, flush=True)
     stores = [Store.open(files, crop=p.crop, size=p.size, unreadable='skip', reading=p.reading) for p in preds]
     bad = {r: problem for o in stores for r,problem in zip(o.bad.row, o.bad.problem)}
     if strict and bad: raise BadInput(next(iter(bad.values())), remedy='without strict it gets the mean label')
+    notes = {reading_note(files, p.reading) for p in preds}
+    print(*[f'{o}\n' for o in notes if o], sep='', end='', file=sys.stderr, flush=True)
     return stores,bad
 
 def _predict_members(preds, weights, stores, bad, folder, bs):
