@@ -26,7 +26,7 @@ TABLE = Path(__file__).with_suffix('.csv')
 def add(**row):
     "Add a row to the table, and print it"
     print(row, flush=True)
-    old = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame()
+    old = pd.read_csv(TABLE) if TABLE.exists() else None
     pd.concat([old, pd.DataFrame([row])]).to_csv(TABLE, index=False)
 
 
@@ -45,7 +45,7 @@ def simulated(args, out):
         folder = make_sample(args.n, seed=11, campaign='gz2-catalogue', volunteers=volunteers)
         for seed in range(3):
             for loss in ('rmse', 'votes'):
-                run = train(Config(data=str(folder), loss=loss, seed=seed, size=48, epochs=args.epochs, out=str(out/f'{volunteers}-{loss}-{seed}')))
+                run = train(Config(data=str(folder), loss=loss, seed=seed, size=args.size, epochs=args.epochs, out=str(out/f'{volunteers}-{loss}-{seed}')))
                 add(what='simulated', volunteers=volunteers, loss=loss, seed=seed, rmse=truth_rmse(run, folder), nll=run.metrics.get('nll'))
 
 
@@ -53,7 +53,7 @@ def campaigns(args, out):
     parts = [make_sample(args.n, seed=i, campaign=o) for i,o in ((12, 'gz2-catalogue'), (13, 'decals-dr5'))]
     for seed in range(3):
         for name,data in (('gz2-catalogue', parts[:1]), ('decals-dr5', parts[1:]), ('together', parts)):
-            run = train(Config(data=tuple(map(str, data)), loss='votes', seed=seed, size=48, epochs=args.epochs, out=str(out/f'{name}-{seed}')))
+            run = train(Config(data=tuple(map(str, data)), loss='votes', seed=seed, size=args.size, epochs=args.epochs, out=str(out/f'{name}-{seed}')))
             for part in data: add(what='campaigns', trained=name, scored=sample_info(part)['campaign'], seed=seed, rmse=truth_rmse(run, part))
 
 
@@ -77,8 +77,9 @@ if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('what', choices=['simulated', 'campaigns', 'real'])
     p.add_argument('--data'), p.add_argument('--valid'), p.add_argument('--out')
-    p.add_argument('--n', type=int, default=2400)
-    p.add_argument('--epochs', type=int, default=10)
+    p.add_argument('--n', type=int, default=1500)
+    p.add_argument('--epochs', type=int, default=16)
+    p.add_argument('--size', type=int, default=32)
     p.add_argument('--minutes', type=float, default=10)
     p.add_argument('--losses', default='rmse,votes')
     args = p.parse_args()

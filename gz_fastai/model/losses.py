@@ -161,9 +161,11 @@ class MeanSquaredLoss(RMSELoss):
     def forward(self, raw, targ): return super().forward(raw, targ)**2
 
 # %% ../../nbs/20_model.losses.ipynb #aa395606
+def _concentrations(raw): return (7*(raw/7).tanh()).exp()      # exp(raw), but within exp(7) either way
+
 class _DirichletMean(_Tree):
     "The expected fractions of the Dirichlet distributions that raw outputs stand for"
-    def concentrations(self, grouped): return torch.where(grouped == -torch.inf, 0., 1+100*grouped.sigmoid())
+    def concentrations(self, grouped): return torch.where(grouped == -torch.inf, 0., _concentrations(grouped))
     def shares(self, grouped):
         conc = self.concentrations(grouped)
         return conc/conc.sum(-1, keepdim=True)
@@ -184,7 +186,7 @@ class VotesLoss(nn.Module):
     def decodes(self, frac): return frac
     def concentrations(self, raw):
         with torch.autocast(raw.device.type, enabled=False):
-            return 1+100*(raw if raw.dtype == torch.float64 else raw.float()).sigmoid()
+            return _concentrations(raw if raw.dtype == torch.float64 else raw.float())
 
     def forward(self, raw, targ):
         with torch.autocast(raw.device.type, enabled=False):
