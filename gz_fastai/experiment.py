@@ -195,7 +195,7 @@ def _fail(rec, error):
     if not isinstance(error, (BadInput, FloatingPointError, OSError)):
         error.log = rec.path/_LOG
         error.log.write_text(''.join(traceback.format_exception(error)), encoding='utf-8', errors='backslashreplace')
-    rec.state,rec.reason = 'failed',(str(error).splitlines() or [type(error).__name__])[0]
+    rec.state,rec.reason = 'failed',first_line(error)
     rec.write()
 
 # %% ../nbs/01_experiment.ipynb #9a938402

@@ -34,7 +34,7 @@ def checked_device(
         if float(x+x) == 2: return x.device
         reason = 'it cannot compute'
     # each device fails in its own way
-    except Exception as e: reason = (str(e).splitlines() or [type(e).__name__])[0]
+    except Exception as e: reason = first_line(e)
     raise BadInput(f'device {name!r} is not available ({reason})')
 
 # %% ../../nbs/25_model.learner.ipynb #5fd10175
@@ -103,12 +103,13 @@ class CheckTrained(Callback):
         if self.epochs and same: raise RuntimeError(f'the training changed nothing: {took}')
 
 # %% ../../nbs/25_model.learner.ipynb #c0mp11ed
-def _network(model, dls, **kwargs):
+def _network(model, dls, activation, **kwargs):
     "The network of that timm name for the images of `dls`, or the one that is given"
     if isinstance(model, nn.Module): return model
     n = dls.reading.n
     if n != 3 or model_folder(kwargs.get('weights')): kwargs = dict(in_chans=n) | kwargs
     model = galaxy_model(model, dls.c, size=dls.size, **kwargs)
+    take_head(model, kwargs.get('weights'), dls.schema, activation)
     check_size(model, dls.size, n)
     return model
 
@@ -127,7 +128,7 @@ def _compile(model, dls):
     try:
         with torch.no_grad(): torch.compile(model.eval())(x)
     except Exception as e:      # of the compiler's many kinds
-        print(f'not compiled: {(str(e).splitlines() or [type(e).__name__])[0]}', flush=True)
+        print(f'not compiled: {first_line(e)}', flush=True)
     else: model.compile()
     finally: model.train(training)
 
@@ -162,7 +163,7 @@ def galaxy_learner(
     if precision == 'auto': precision,_ = auto_precision(dls.device)
     if metrics is None:
         metrics = [o(dls.schema) for o in (GalaxyRMSE, QuestionAccuracy, *[VotesNLL]*dls.counts)]
-    model = _network(model, dls, **kwargs)
+    model = _network(model, dls, 'votes' if loss == 'votes' else activation, **kwargs)
     adapted = add_lora(model, lora_rank) if finetune == 'lora' else None
     learn = Learner(dls, model, loss_func=loss_func, opt_func=OPTIMIZERS[opt], splitter=default_split,
                     lr=lr, wd=wd, path=path, metrics=metrics, cbs=[*_callbacks(precision, finetune), *L(cbs)])

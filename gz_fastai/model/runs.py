@@ -63,7 +63,7 @@ class _Scored(Experiment):
     def votes(self): return self._fractions(self._tables[2]) if (self.path/self._tables[2]).exists() else None
 
 # %% ../../nbs/27_model.runs.ipynb #67381bbb
-class Run(_Scored, kind='run'):
+class Run(_Scored, Bundle, kind='run'):
     "A finished training run; raises `BadInput` where the folder holds none."
     _tables,_lists = ('valid.csv', 'valid_labels.csv', 'valid_votes.csv'),('interval',)
     def __repr__(self):
@@ -71,11 +71,6 @@ class Run(_Scored, kind='run'):
         return f'Run({str(self.path)!r}: {self.info["arch"]}, RMSE {rmse:.4f} on {n})'
     @property
     def history(self): return _table(self.path/'history.csv', ['epoch', 'train_loss', 'rmse'])
-    @cached_property
-    def info(self): return read_info(self.path)
-    @property
-    def schema(self): return Schema.from_dict(self.info['schema'])
-    def model(self): return read_model(self.path)
 
 # %% ../../nbs/27_model.runs.ipynb #be61afea
 def ids_digest(

@@ -102,7 +102,7 @@ def _using(file):
     try: yield
     except (CancelFitException, BadInput): raise
     except Exception as e:
-        why = (str(e).splitlines() or [type(e).__name__])[0]
+        why = first_line(e)
         raise BadInput(f'no run can resume from it ({why})', file=file, remedy='remove it to start again') from None
 
 # %% ../../nbs/41_training.checkpoint.ipynb #79834040

@@ -67,14 +67,18 @@ def config_catalogue(
     return cat if cfg.fold is None else cat.fold(cfg.fold, cfg.folds, cfg.stratify)
 
 # %% ../../nbs/43_training.train.ipynb #6cf4ea5a
+def _saved_activation(cfg): return 'votes' if cfg.loss == 'votes' else cfg.activation
+
 def build_model(
-    cfg:Config, # with arch, pretrained, weights, hidden, drop and size
-    n_out:int,  # raw outputs, one per column of the schema
+    cfg:Config, # with arch, pretrained, weights, hidden, drop, size, loss and activation
+    schema:Schema, # a raw output for each of its columns
     channels:int=3, # of the input
 ):              # (body, head)
     "The network that `cfg` describes; raises `BadInput` where there is no such model or there are no such weights."
     args = dict(in_chans=channels) if channels != 3 or model_folder(cfg.weights) else {}
-    return galaxy_model(cfg.arch, n_out, cfg.pretrained, cfg.hidden, cfg.drop, cfg.weights, cfg.size, **args)
+    model = galaxy_model(cfg.arch, len(schema), cfg.pretrained, cfg.hidden, cfg.drop, cfg.weights, cfg.size, **args)
+    take_head(model, cfg.weights, schema, _saved_activation(cfg))
+    return model
 
 def _as_seen(cfg, info):
     "`cfg` with the size and the crop of the run that its weights come from, unless it has its own"
@@ -144,7 +148,7 @@ def build_learner(
 ):                 # a fastai Learner
     "The learner that `cfg` describes, the same one each time."
     set_seed(cfg.seed, reproducible=True)
-    model = build_model(cfg, len(cat.schema), store.reading.n)
+    model = build_model(cfg, cat.schema, store.reading.n)
     stats = _stats(cfg, model, store.reading)
     dls = GalaxyDataLoaders.from_catalogue(cat, size=cfg.size, crop=cfg.crop, bs=cfg.bs, store=store, device=device,
                                            stats=stats, batch_tfms=_transforms(cfg))
@@ -238,8 +242,7 @@ def _bundle_info(cfg, cat, dls, metrics, versions, concentration=None):
     if dls.reading.n != 3: args = args | dict(in_chans=dls.reading.n)
     trained_on = dict(data=str(cat.path), galaxies=len(cat.train), ids=ids_digest(cat.ids[cat.train]),
                       synthetic=metrics['synthetic'], mean=mean_label(cat, cat.train).tolist())
-    activation = 'votes' if cfg.loss == 'votes' else cfg.activation
-    network = dict(arch=arch, args=args, hidden=cfg.hidden, drop=cfg.drop, activation=activation)
+    network = dict(arch=arch, args=args, hidden=cfg.hidden, drop=cfg.drop, activation=_saved_activation(cfg))
     if concentration is not None: network['concentration'] = concentration.tolist()
     view = dict(schema=cat.schema.to_dict(), size=cfg.size, crop=cfg.crop, stats=dls.stats)
     view['reading'] = dls.reading.to_dict()
@@ -298,10 +301,11 @@ def _check(cfg):
     _check_log(cfg.log)
     return checked_device(cfg.device)
 
-def _checked_recipe(cfg, n_out, device, channels):
+def _checked_recipe(cfg, schema, device, channels):
     "`cfg` with what the network decides, once it is known to exist and to take images of that size; a line on each choice"
-    model = build_model(cfg, n_out, channels)
+    model = build_model(cfg, schema, channels)
     cfg,notes = resolve_config(cfg, model, device)
+    if head := take_head(model, cfg.weights, schema, _saved_activation(cfg)): notes.append(head)
     check_size(model, cfg.size, channels)
     if cfg.finetune == 'lora': notes.append(add_lora(model, cfg.lora_rank))
     return cfg,notes
@@ -386,7 +390,7 @@ def train(
     cat = config_catalogue(cfg)
     check_loss(cfg.loss, cat.schema, cat.counts is not None, cat.labels_file)
     reading,seen = _reading(cfg, cat, old)
-    cfg,notes = _checked_recipe(cfg, len(cat.schema), device, reading.n)
+    cfg,notes = _checked_recipe(cfg, cat.schema, device, reading.n)
     print(cat, *cat.notes, sep='\n  ', flush=True)
     print(f'Training {cfg.arch} at {cfg.size} px on {device}, into {out}', *notes, *seen, sep='\n  ', flush=True)
     store = Store.open(cat.files, crop=cfg.crop, size=cfg.size, unreadable=cfg.unreadable, reading=reading)

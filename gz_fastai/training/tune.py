@@ -200,7 +200,7 @@ def _objective(cfg, space, archs, out):
             trial.study.enqueue_trial(trial.params)
             raise
         except Exception as e:
-            trial.set_user_attr('reason', (str(e).splitlines() or [type(e).__name__])[0])
+            trial.set_user_attr('reason', first_line(e))
             raise
         finally: shutil.rmtree(folder, ignore_errors=True)
     return run
@@ -324,7 +324,7 @@ def _check_tune(cfg, archs, minutes, counts):
 
 def _check_default(cfg, cat):
     "Refuse early what would make every trial fail: a network that does not exist, a cache that cannot be written"
-    build_model(cfg, len(cat.schema), _reading(cfg, cat, None)[0].n)
+    build_model(cfg, cat.schema, _reading(cfg, cat, None)[0].n)
     try: check_place(cache_home()/'stores')
     except BadInput as e:
         raise BadInput(e.problem, file=e.file, remedy='set GZ_FASTAI_CACHE to another folder') from None
