@@ -1,1 +1,7 @@
 __version__ = "0.1.0"
+
+
+def load(source):
+    "A trained network that predicts, from the folder of a run, hf-hub:OWNER/NAME or an .onnx file: `gz_fastai.inference.predict.load`."
+    from .inference.predict import load
+    return load(source)

@@ -33,7 +33,8 @@ from .model.optimizer import EMACallback, Muon
 from .model.learner import Accumulate, CheckTrained, galaxy_learner, suggest_lr
 from .model.bundle import read_model, write_model
 from .model.runs import CrossVal, Run, Study, score_table
-from .inference.predict import Predictor, predict_images
+from .inference.predict import Predictor, load, predict_images
+from .inference.export import export_run
 from .inference.baselines import all_baselines, central_pixel, constant_baselines, kaggle_central_pixel
 from .training.config import Config
 from .training.checkpoint import Checkpoint

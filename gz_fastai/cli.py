@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_config', 'train_command', 'crossval_command', 'tune_command', 'predict_command', 'report_command',
-           'baseline_command', 'data_command']
+           'export_command', 'baseline_command', 'data_command']
 
 # %% ../nbs/60_cli.ipynb #93822d3a
 import argparse, ast, contextlib, errno, io, json, os, re, sys, tempfile, tokenize, traceback, warnings
@@ -331,6 +331,25 @@ def report_command(
     with _one_line(parser, 'the report'):
         from gz_fastai.report.pages import write_report
         print(write_report(given['runs'], given.get('out')))
+
+# %% ../nbs/60_cli.ipynb #6a08e1cd
+def _export_parser():
+    about = "Write a trained network for others: an ONNX file, PyTorch's own format, or a page for Hugging Face's hub."
+    p = _Parser('gz_fastai_export', about, 'gz_fastai_export runs/first --to onnx --views 8 --out first.onnx')
+    params = _params('gz_fastai.inference.export:export_run')
+    p.add_argument('runs', nargs='+', metavar='RUN', help=params['runs'].help)
+    p.flags(params, 'to out views images repo', required=['to', 'out'])
+    return p
+
+def export_command(
+    argv=None, # arguments; default: those of the process
+):
+    "`gz_fastai_export`"
+    parser = _export_parser()
+    given = vars(parser.parse_args(argv))
+    with _one_line(parser, 'the export'):
+        from gz_fastai.inference.export import export_run
+        print(export_run(**given))
 
 # %% ../nbs/60_cli.ipynb #acd26ac8
 def _baseline_parser():

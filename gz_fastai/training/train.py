@@ -24,6 +24,7 @@ from torch import nn
 
 from ..core import *
 from ..experiment import *
+from ..data.schema import *
 from ..data.campaigns import *
 from ..data.labels import *
 from ..data.catalogue import *
