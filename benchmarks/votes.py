@@ -5,7 +5,8 @@
     python benchmarks/votes.py real --data galaxy-zoo --valid validation_ids.csv --minutes 10
                                                     real galaxies, with counts made as round(40 x fraction of those asked)
 
-Each adds its rows to votes.csv beside this file. Run it on a quiet machine.
+Each adds its rows to votes.csv beside this file, and does not run again what is there. `real` needs a quiet machine. `rmse of all fractions`
+is trained on the same votes as Kaggle's fractions, without their number; `rmse` weighs each question by its votes.
 """
 import argparse, tempfile
 from pathlib import Path
@@ -23,11 +24,18 @@ from gz_fastai.training.train import *
 TABLE = Path(__file__).with_suffix('.csv')
 
 
+def done(**row):
+    "Whether the table has such a row"
+    if not TABLE.exists(): return False
+    table = pd.read_csv(TABLE)
+    return (table.reindex(columns=[*row]) == pd.Series(row)).all(axis=1).any()
+
+
 def add(**row):
     "Add a row to the table, and print it"
     print(row, flush=True)
     old = pd.read_csv(TABLE) if TABLE.exists() else None
-    pd.concat([old, pd.DataFrame([row])]).to_csv(TABLE, index=False)
+    pd.concat([old, pd.DataFrame([row]).round(5)]).to_csv(TABLE, index=False)
 
 
 def truth_rmse(run, folder, ids=None):
@@ -40,19 +48,25 @@ def truth_rmse(run, folder, ids=None):
     return galaxy_rmse(pred.loc[rows, truth.columns], truth.loc[rows])
 
 
+LABELS = {'rmse of all fractions': ('gz2', 'rmse'), 'rmse': ('gz2-catalogue', 'rmse'), 'votes': ('gz2-catalogue', 'votes')}
+
+
 def simulated(args, out):
     for volunteers in (5, 40):
-        folder = make_sample(args.n, seed=11, campaign='gz2-catalogue', volunteers=volunteers)
         for seed in range(3):
-            for loss in ('rmse', 'votes'):
-                run = train(Config(data=str(folder), loss=loss, seed=seed, size=args.size, epochs=args.epochs, out=str(out/f'{volunteers}-{loss}-{seed}')))
-                add(what='simulated', volunteers=volunteers, loss=loss, seed=seed, rmse=truth_rmse(run, folder), nll=run.metrics.get('nll'))
+            for name, (campaign, loss) in LABELS.items():
+                row = dict(what='simulated', volunteers=volunteers, loss=name, seed=seed)
+                if done(**row): continue
+                folder = make_sample(args.n, seed=11, campaign=campaign, volunteers=volunteers)
+                run = train(Config(data=str(folder), loss=loss, seed=seed, size=args.size, epochs=args.epochs, out=str(out/f'{volunteers}-{name}-{seed}')))
+                add(**row, rmse=truth_rmse(run, folder), nll=run.metrics.get('nll'))
 
 
 def campaigns(args, out):
     parts = [make_sample(args.n, seed=i, campaign=o) for i,o in ((12, 'gz2-catalogue'), (13, 'decals-dr5'))]
     for seed in range(3):
         for name,data in (('gz2-catalogue', parts[:1]), ('decals-dr5', parts[1:]), ('together', parts)):
+            if done(what='campaigns', trained=name, seed=seed): continue
             run = train(Config(data=tuple(map(str, data)), loss='votes', seed=seed, size=args.size, epochs=args.epochs, out=str(out/f'{name}-{seed}')))
             for part in data: add(what='campaigns', trained=name, scored=sample_info(part)['campaign'], seed=seed, rmse=truth_rmse(run, part))
 
@@ -68,7 +82,7 @@ def real(args, out):
     (out/'data').mkdir(exist_ok=True)
     table.to_csv(out/'data'/'votes.csv', index=False)
     for loss in args.losses.split(','):
-        run = train(Config(data=str(out/'data'), valid=args.valid, loss=loss, minutes=args.minutes, out=str(out/loss)))
+        run = train(Config(data=str(out/'data'), valid=args.valid, loss=loss, size=args.size, minutes=args.minutes, out=str(out/loss)))
         pred = run.predictions.set_index(run.schema.id_column).loc[cat.ids[cat.valid], tree.columns]
         add(what='real', loss=loss, rmse=galaxy_rmse(pred, cat.labels[cat.valid]), nll=run.metrics.get('nll'), epochs=len(run.history))
 

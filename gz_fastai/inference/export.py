@@ -10,6 +10,7 @@ import contextlib, hashlib, io, json, warnings
 from pathlib import Path
 
 import huggingface_hub
+import jinja2
 import numpy as np
 import safetensors.torch
 import timm
@@ -59,6 +60,7 @@ class _Network(nn.Module):
         frac = self.act(self.model((x-self.mean)/self.std))
         return frac.reshape(-1, views, frac.shape[-1]).mean(1)
 
+# %% ../../nbs/32_inference.export.ipynb #70374031
 class PixelsToFractions(nn.Module):
     "Trained networks as one module; raises `BadInput` unless they look at the same pixels and answer the same questions."
     def __init__(self,
@@ -105,6 +107,7 @@ def _compare(module, run, pixels, file):
     if not diff <= _TOLERANCE: raise RuntimeError(f'{file}: fractions differ by {diff:.2g} from those of the network')
     return diff
 
+# %% ../../nbs/32_inference.export.ipynb #60b84240
 def _metadata(module):
     "What surrounds the network, for a file without a folder"
     infos = [r.info for r in module.members]
@@ -171,36 +174,81 @@ def export_torch(
     with atomic_write(out) as tmp: tmp.write_bytes(data.getvalue())
     return diff
 
-# %% ../../nbs/32_inference.export.ipynb #969526e1
+# %% ../../nbs/32_inference.export.ipynb #6370ff00
+_CARD = """---
+license: {{ license }}
+library_name: timm
+pipeline_tag: image-feature-extraction
+tags: [galaxy-zoo, galaxy-morphology, astronomy, timm, gz_fastai]
+{% if index %}model-index: {{ index | tojson }}
+{% endif %}---
+
+# {{ name }}
+{{ info.arch }} that predicts {{ schema | length }} vote fractions of {{ schema.questions | length }} questions ({{ schema.name }})
+from the image of a galaxy, trained with [gz_fastai](https://github.com/gz-fastai/gz_fastai) on {{ galaxies }}.
+
+## Use
+```python
+import gz_fastai
+gz_fastai.load('hf-hub:{{ name }}').predict(['galaxy.jpg'], views=8)
+```
+
+{% if in_timm %}```python
+import timm{% if info.arch == 'vgg7' %}
+import gz_fastai.model.backbones    # registers vgg7{% endif %}
+encoder = timm.create_model('hf-hub:{{ name }}', pretrained=True, num_classes=0)
+```
+{% else %}timm alone cannot load the backbone: timm's {{ info.arch }} wants layers that are not part of this network.
+{% endif %}
+## Scores
+{% if scores %}RMSE over all vote fractions on {{ scored }}: **{{ '%.4f' % scores.rmse }}**
+(95% interval {{ '%.4f' % scores.interval[0] }} to {{ '%.4f' % scores.interval[1] }}), one view.
+
+| question | RMSE | correct leading answers |
+| --- | --- | --- |
+{% for q, rmse, right in rows %}| {{ q }} | {{ rmse }} | {{ right }} |
+{% endfor %}{% else %}Unknown: the page was made from bare weights.
+{% endif %}
+"""
+
+# %% ../../nbs/32_inference.export.ipynb #b3438fb0
+_CARD += """## Training
+Data: {{ data }}, {{ galaxies }}. {{ settings }}.
+{% if gz2 %}
+These are galaxies of Galaxy Zoo 2. The test galaxies of the Kaggle competition are from the same survey: a score on galaxies
+that this network, or one that starts from it, has seen says nothing about new ones.
+{% endif %}{% if weights %}
+It started from other weights ({{ weights }}), which may have seen more galaxies than these;
+Zoobot's encoders, for one, have seen Galaxy Zoo 2.
+{% endif %}
+## Intended use and limits
+It predicts what volunteers would answer, for images like those that it was trained on: the central {{ info.crop }} pixels of the
+original, at {{ info.size }} pixels. Other telescopes, depths, pixel scales or color stretches need a training of their own, for which
+it can be the start (`gz_fastai_train --weights`). Its fractions carry the biases of the votes: volunteers see fewer features in small
+and faint galaxies.
+
+## License
+{{ terms }}
+"""
+_TERMS = {
+    'apache-2.0': 'Trained on synthetic galaxies alone: Apache 2.0, like the code.',
+    'other': 'The license of the labels that it was trained on applies. **Name it here before you publish.**',
+    'cc-by-nc-sa-4.0': """Galaxy Zoo's labels are published as CC BY-NC-SA 4.0
+([galaxy-datasets on the hub](https://huggingface.co/mwalmsley)), and models trained on them have to be released by the time of publication.
+Labels from Kaggle fall under the rules of the competition."""}
+
+# %% ../../nbs/32_inference.export.ipynb #ffeccd8c
 def _data_name(info): return Path(str(info['trained_on'].get('data') or 'unknown')).name
 
-def _licence(schema, synthetic):
-    "(license, a sentence on it) for weights that were trained on labels of this campaign"
-    if synthetic: return 'apache-2.0', 'Trained on synthetic galaxies alone: Apache 2.0, like the code.'
-    if schema.name not in CAMPAIGNS: return 'other', 'The license of the labels that it was trained on applies. **Name it here before you publish.**'
-    return 'cc-by-nc-sa-4.0', ("Galaxy Zoo's labels are published as CC BY-NC-SA 4.0 ([galaxy-datasets on the hub](https://huggingface.co/collections/mwalmsley/galaxy-zoo-datasets)), "
-        'and models trained on them have to be released by the time of publication. Labels from Kaggle fall under the rules of the competition.')
+def _license(schema, synthetic):
+    if synthetic: return 'apache-2.0'
+    return 'cc-by-nc-sa-4.0' if {*schema.campaigns} & {*CAMPAIGNS} else 'other'
 
-def _seen_lines(schema, info, weights):
-    "Which galaxies the network has seen, in words"
-    lines = []
-    gz2 = schema.name.startswith('gz2')
-    if gz2: lines.append('It was trained on galaxies of Galaxy Zoo 2. The test galaxies of the Kaggle competition are from the same survey: a score on galaxies that it, '
-                         'or a network that starts from it, was trained on says nothing.')
-    if weights: lines.append(f'It started from other weights ({weights}), which may have seen more galaxies than the number above says; '
-                             "Zoobot's encoders, for one, have seen Galaxy Zoo 2.")
-    return lines
-
-def _score_lines(run):
-    "The scores of a run as Markdown"
-    m = run.metrics
-    kind,(low,high) = 'synthetic ' if m.get('synthetic') else '',m['interval']
-    lines = [f'RMSE over all vote fractions on {m["galaxies"]:,} {kind}validation galaxies: **{m["rmse"]:.4f}** (95% interval {low:.4f} to {high:.4f}), one view.', '',
-             '| question | RMSE | correct leading answers |', '| --- | --- | --- |']
+def _score_rows(run):
+    "Question, RMSE and accuracy as text"
     def shown(o, form): return format(o, form) if isinstance(o, (int, float)) else ''
-    for q,row in zip(run.schema.questions, m.get('questions', [])):
-        lines.append(f'| {q.text.replace("|", " ")} | {shown(row.get("rmse"), ".4f")} | {shown(row.get("accuracy"), ".1%")} |')
-    return lines
+    rows = zip(run.schema.questions, run.metrics.get('questions', []))
+    return [(q.text.replace('|', ' '), shown(r.get('rmse'), '.4f'), shown(r.get('accuracy'), '.1%')) for q,r in rows]
 
 def model_card(
     network,   # a Run, or another Bundle
@@ -209,31 +257,19 @@ def model_card(
 ) -> str:      # Markdown, with YAML on top
     "A card for the hub: how to use the network, its scores, its training, its limits, and the license of its labels."
     info,schema,scored = network.info,network.schema,isinstance(network, Run)
-    synthetic = bool(info['trained_on'].get('synthetic'))
-    weights = scored and network.requested.get('weights')
-    license,words = _licence(schema, synthetic)
-    rmse = network.metrics['rmse'] if scored else None
-    index = [dict(name=name.split('/')[-1], results=[dict(task=dict(type='image-regression'), dataset=dict(name=_data_name(info), type=schema.name),
-             metrics=[dict(type='rmse', value=rmse)])])] if scored else []
-    top = dict(license=license, library_name='timm', pipeline_tag='image-feature-extraction', tags=['galaxy-zoo', 'galaxy-morphology', 'astronomy', 'timm', 'gz_fastai'])
-    top |= {'model-index': index} if index else {}
-    timm_use = ['```python', 'import timm', f"encoder = timm.create_model('hf-hub:{name}', pretrained=True, num_classes=0)", '```']
-    arch,settings = info['arch'],['arch', 'size', 'crop', 'activation', 'hidden']
-    if arch == 'vgg7': timm_use.insert(2, 'import gz_fastai.model.backbones    # registers vgg7')
-    if not in_timm: timm_use = [f'timm cannot load the backbone alone: its {arch} wants layers that are not part of this network.']
-    lines = ['---', *[f'{k}: {json.dumps(v)}' for k,v in top.items()], '---', '', f'# {name}', '',
-        f'{arch} that predicts {plural(len(schema), "vote fraction")} of {plural(len(schema.questions), "question")} ({schema.name}) from the image of a galaxy, '
-        f'trained with [gz_fastai](https://github.com/gz-fastai/gz_fastai) on {info["trained_on"]["galaxies"]:,} {"synthetic " if synthetic else ""}galaxies.', '',
-        '## Use', '', '```python', 'import gz_fastai', f"gz_fastai.load('hf-hub:{name}').predict(['galaxy.jpg'], views=8)", '```', '', *timm_use, '',
-        '## Scores', '', *(_score_lines(network) if scored else ['Unknown: the page was made from bare weights.']), '',
-        '## Training', '', f'Data: `{_data_name(info)}`, {info["trained_on"]["galaxies"]:,} galaxies. '
-        + ', '.join(f'{o} {info[o]}' for o in settings) + '.', *['' + o for o in _seen_lines(schema, info, weights)], '',
-        '## Intended use and limits', '',
-        f'It predicts what volunteers would answer, for images like those it was trained on: the central {info["crop"]} pixels of the original, at {info["size"]} pixels. '
-        'Other telescopes, depths, pixel scales or color stretches need a training of their own, for which it can be the start (`gz_fastai_train --weights`). '
-        'Its fractions carry the biases of the votes, such as fewer features seen in small and faint galaxies.', '',
-        '## License', '', words, '']
-    return '\n'.join(lines)
+    synthetic,license = bool(info['trained_on'].get('synthetic')),_license(schema, info['trained_on'].get('synthetic'))
+    def galaxies(n): return plural(n, 'synthetic galaxy', 'synthetic galaxies') if synthetic else plural(n, 'galaxy', 'galaxies')
+    settings = {o: info[o] for o in ('arch', 'size', 'crop', 'activation', 'hidden')}
+    values = dict(name=name, info=info, schema=schema, in_timm=in_timm, license=license, terms=_TERMS[license], data=_data_name(info),
+                  galaxies=galaxies(info['trained_on']['galaxies']), gz2=schema.name.startswith('gz2') and not synthetic)
+    if scored:
+        settings |= {o: network.resolved[o] for o in ('epochs', 'opt', 'lr', 'precision') if o in network.resolved} | info.get('versions', {})
+        metric = dict(type='rmse', value=round(network.metrics['rmse'], 5))
+        result = dict(task=dict(type='image-regression'), dataset=dict(name=_data_name(info), type=schema.name), metrics=[metric])
+        values |= dict(scores=network.metrics, scored=galaxies(network.metrics['galaxies']), rows=_score_rows(network),
+                       weights=network.requested.get('weights'), index=[dict(name=name.split('/')[-1], results=[result])])
+    values['settings'] = ', '.join(f'{k} {v}' for k,v in settings.items())
+    return jinja2.Environment(undefined=jinja2.ChainableUndefined).from_string(_CARD).render(values)
 
 # %% ../../nbs/32_inference.export.ipynb #9930e06a
 def _timm_config(network, body):
@@ -255,6 +291,7 @@ def _timm_reads(folder, body, shape):
     a,b = outputs(body, x),outputs(again, x)
     return a.shape == b.shape and torch.allclose(a, b, atol=1e-5*float(a.abs().max()))
 
+# %% ../../nbs/32_inference.export.ipynb #9e52d376
 def _write_page(folder, network, name):
     "The five files of a page"
     model,_,info = network.model()
@@ -272,6 +309,7 @@ def _write_page(folder, network, name):
     (folder/'README.md').write_text(model_card(network, name, in_timm), encoding='utf-8')
     check_same(*[outputs(o, torch.zeros(1, *config['pretrained_cfg']['input_size'])) for o in (model, read_model(folder)[0])], f'{folder}: the network')
 
+# %% ../../nbs/32_inference.export.ipynb #ade951c7
 def _upload(folder, repo):
     "Put the files of a page onto the hub"
     hand = f'the page is ready: log in with `hf auth login` and repeat the command, or upload the files in {folder} to https://huggingface.co/{repo} by hand'

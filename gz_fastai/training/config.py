@@ -98,7 +98,7 @@ class Config:
     schema:Annotated[str, Fixed]=None # the questions: a campaign's name, or a JSON file; default: what the columns say
     arch:Annotated[str, Fixed]='vgg7' # backbone: vgg7, or any timm name (resnet18, resnet50, ...)
     pretrained:bool=False # start from timm's pretrained weights
-    weights:str=None # pretrained weights for the backbone: a file, or the folder of a run
+    weights:str=None # pretrained weights: a file, the folder of a run, or hf-hub:OWNER/NAME
     finetune:Annotated[str, OneOf('all', 'head', 'lora', 'gradual')]='all' # what is trained of a pretrained network
     lora_rank:Annotated[int, Range(1, 1024), Needs('finetune', 'all', 'head', 'gradual')]=8 # rank of the LoRA adapters
     activation:Annotated[str, OneOf(*_ACTIVATIONS), Search(), Needs('loss', 'votes')]='softmax' # gives the fractions

@@ -247,7 +247,7 @@ def _bundle_info(cfg, cat, dls, metrics, versions, concentration=None):
     if concentration is not None: network['concentration'] = concentration.tolist()
     view = dict(schema=cat.schema.to_dict(), size=cfg.size, crop=cfg.crop, stats=dls.stats)
     view['reading'] = dls.reading.to_dict()
-    scores = dict(rmse=metrics['rmse'], galaxies=metrics['galaxies'])
+    scores = {k: metrics[k] for k in ('rmse', 'interval', 'galaxies')}
     return network | view | dict(versions=versions, scores=scores, trained_on=trained_on)
 
 def _validate(learn):
