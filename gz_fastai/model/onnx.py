@@ -20,8 +20,9 @@ ONNX_FORMAT = 1 # of the metadata
 
 def onnx_runtime():
     "The module `onnxruntime`; raises `BadInput` where it is not installed."
+    remedy = "pip install 'gz_fastai[onnx]'"
     try: import onnxruntime
-    except ImportError: raise BadInput('an ONNX file needs onnxruntime', remedy="pip install 'gz_fastai[onnx]'") from None
+    except ImportError: raise BadInput('an ONNX file needs onnxruntime', remedy=remedy) from None
     onnxruntime.set_default_logger_severity(4)      # errors are raised, and need not be printed as well
     return onnxruntime
 
@@ -35,10 +36,13 @@ def _check_metadata(info, session, file):
     known = whole and isinstance(info.get('activation'), str) and isinstance(info.get('networks'), list)
     if not known: raise BadInput('lacks views, side, activation or networks', file=file)
     side,channels = info['side'],len(info['stats'][0])
-    want = [('images', 'tensor(uint8)', [None, side, side, channels])],[('fractions', 'tensor(float)', [None, len(schema)])]
-    if (_form(session.get_inputs()), _form(session.get_outputs())) != want:
-        raise BadInput(f'its network does not map {side} px images of {plural(channels, "channel")} to {plural(len(schema), "fraction")}', file=file)
+    images = 'images','tensor(uint8)',[None, side, side, channels]
+    frac = 'fractions','tensor(float)',[None, len(schema)]
+    fits = _form(session.get_inputs()) == [images] and _form(session.get_outputs()) == [frac]
+    what = f'{side} px images of {plural(channels, "channel")} to {plural(len(schema), "fraction")}'
+    if not fits: raise BadInput(f'its network does not map {what}', file=file)
 
+# %% ../../nbs/28_model.onnx.ipynb #f484d1f0
 class OnnxModel(Bundle):
     "A trained network, or an ensemble, in an ONNX file; raises `BadInput` where the file holds none."
     def __init__(self,
@@ -47,7 +51,7 @@ class OnnxModel(Bundle):
     ):
         self.path,runtime = Path(path),onnx_runtime()
         known = [f'{o}ExecutionProvider' for o in ('CUDA', 'CPU')]
-        providers = [o for o in known if o in runtime.get_available_providers()][1 if device == 'cpu' else 0:] or known[1:]
+        providers = [o for o in known if o in runtime.get_available_providers() and (device != 'cpu' or o == known[1])]
         wrong = device not in ('auto', 'cpu', 'cuda') or device == 'cuda' and known[0] not in providers
         if wrong: raise BadInput(f'onnxruntime has no device {device}', file=path, remedy='choose cpu')
         if not self.path.is_file(): raise BadInput('no such file', file=path)

@@ -15,7 +15,6 @@ from fastcore.basics import patch
 
 from ..core import *
 from ..experiment import *
-from ..data.schema import *
 from ..data.labels import *
 from .bundle import *
 
