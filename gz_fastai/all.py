@@ -7,7 +7,6 @@ __all__ = []
 
 # %% ../nbs/61_all.ipynb #b7e58126
 from fastai.vision.all import *
-
 from .core import BadInput
 from .experiment import open_experiment
 from .data.schema import GZ2, Question, Schema

@@ -307,7 +307,8 @@ def model_card(
         settings |= {o: network.resolved[o] for o in ('epochs', 'opt', 'lr', 'precision') if o in network.resolved}
         settings |= info.get('versions', {})
         metric = dict(type='rmse', value=round(network.metrics['rmse'], 5))
-        result = dict(task=dict(type='image-regression'), dataset=dict(name=_data_name(info), type=schema.name), metrics=[metric])
+        task,dataset = dict(type='image-regression'),dict(name=_data_name(info), type=schema.name)
+        result = dict(task=task, dataset=dataset, metrics=[metric])
         values |= dict(scores=network.metrics, scored=galaxies(network.metrics['galaxies']), rows=_score_rows(network),
                        weights=network.requested.get('weights'), index=[dict(name=name.split('/')[-1], results=[result])])
     values['settings'] = ', '.join(f'{k} {v}' for k,v in settings.items())

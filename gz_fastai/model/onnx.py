@@ -70,7 +70,8 @@ class OnnxModel(Bundle):
     def info(self): return self.metadata
     @property
     def weights_file(self): return self.path
-    def model(self): raise BadInput('holds no PyTorch network', file=self.path, remedy='give the run that it was exported from')
+    def model(self):
+        raise BadInput('holds no PyTorch network', file=self.path, remedy='give the run that it was exported from')
     def __call__(self,
         pixels, # (n, side, side, channels) bytes
     ) -> np.ndarray: # (n, columns)
