@@ -158,7 +158,7 @@ RUNS = {   # name -> (file of a run, damage to it)
     'record-newer': ('experiment.json', changed(format=99)), 'record-format': ('experiment.json', changed(format='two')),
     'record-kind': ('experiment.json', changed(kind='dream')), 'record-kind-list': ('experiment.json', changed(kind=[1])),
     'record-state': ('experiment.json', changed(state='asleep')), 'record-requested': ('experiment.json', changed(requested=None)),
-    'record-gone': ('experiment.json', gone), 'failed': ('experiment.json', changed(state='failed', reason='it diverged')),
+    'failed': ('experiment.json', changed(state='failed', reason='it diverged')),
     'no-trained-on': ('trained_on.csv', gone), 'trained-on-text': ('trained_on.csv', content(b'\0\xff')),
     'trained-on-zeros': ('trained_on.csv', lambda f: f.write_text(re.sub(r'\d', '0', f.read_text()))), 'no-metrics': ('metrics.json', gone),
     'metrics-text': ('metrics.json', content('good')), 'metrics-list': ('metrics.json', content([1])),

@@ -309,8 +309,9 @@ def model_card(
         metric = dict(type='rmse', value=round(network.metrics['rmse'], 5))
         task,dataset = dict(type='image-regression'),dict(name=_data_name(info), type=schema.name)
         result = dict(task=task, dataset=dataset, metrics=[metric])
-        values |= dict(scores=network.metrics, scored=galaxies(network.metrics['galaxies']), rows=_score_rows(network),
-                       weights=network.requested.get('weights'), index=[dict(name=name.split('/')[-1], results=[result])])
+        index = [dict(name=name.split('/')[-1], results=[result])]
+        values |= dict(scores=network.metrics, scored=galaxies(network.metrics['galaxies']), index=index)
+        values |= dict(rows=_score_rows(network), weights=network.requested.get('weights'))
     values['settings'] = ', '.join(f'{k} {v}' for k,v in settings.items())
     return jinja2.Environment(undefined=jinja2.ChainableUndefined).from_string(_CARD).render(values)
 
@@ -360,7 +361,7 @@ def _upload(folder, repo):
     hand = f'the page is ready: log in with `hf auth login` and repeat the command, or upload the files in {folder} to https://huggingface.co/{repo} by hand'
     try:
         huggingface_hub.create_repo(repo, exist_ok=True)
-        return huggingface_hub.upload_folder(repo_id=repo, folder_path=str(folder), commit_message='Upload a network of gz_fastai')
+        huggingface_hub.upload_folder(repo_id=repo, folder_path=str(folder), commit_message='Upload a network')
     except Exception as e:      # of the hub's many kinds
         raise BadInput(f'cannot upload to {repo} ({first_line(e)})', remedy=hand) from None
 
