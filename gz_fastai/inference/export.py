@@ -405,7 +405,8 @@ def export_run(
     "Export trained networks; raises `BadInput` where something is wrong."
     check_choice('to', to, EXPORTS)
     page = to == 'hub'
-    idle = dict(views=page and views != 1, images=page and images, repo=repo and not page, precision=precision != 'fp32' and to != 'onnx')
+    idle = dict(views=page and views != 1, images=page and images, repo=repo and not page)
+    idle['precision'] = precision != 'fp32' and to != 'onnx'
     idle = [k for k,v in idle.items() if v]
     if idle: raise BadInput(f'{idle[0]} has no effect on the export to {to}', remedy='leave it out')
     runs = runs if isinstance(runs, (list, tuple)) else [runs]
