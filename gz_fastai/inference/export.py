@@ -411,7 +411,8 @@ def export_run(
     if idle: raise BadInput(f'{idle[0]} has no effect on the export to {to}', remedy='leave it out')
     runs = runs if isinstance(runs, (list, tuple)) else [runs]
     if page:
-        if len(runs) > 1: raise BadInput('a page of the hub holds one network', remedy='export each on its own, or to onnx')
+        remedy = 'export each on its own, or to onnx'
+        if len(runs) > 1: raise BadInput('a page of the hub holds one network', remedy=remedy)
         folder = export_hub(runs[0], out, repo)
         files = ', '.join(sorted(o.name for o in folder.iterdir()))
         return f'{folder}: {files}' + f'\nuploaded to https://huggingface.co/{repo}'*bool(repo)
