@@ -298,7 +298,7 @@ class World:
         self.use('train --data galaxies --config small.toml --arch test_resnet --size 32 --epochs 1 --out new', seconds=300)
         run_folders(folder)
 
-    def use(self, command, seconds=8):
+    def use(self, command, seconds=30):
         "(exit status, lines on stderr, stdout) of a command, with its warnings on stderr, as in a process of its own"
         for name, text in STANDS_FOR.items(): command = command.replace(name, text)
         name, *words = shlex.split(command)
@@ -326,7 +326,7 @@ class World:
     def names(self): return {str(o) for o in self.folder.rglob('*') if 'hub' not in o.parts and 'home' not in o.parts}
 
 
-def problems(world, status, command, parts, seconds=8):
+def problems(world, status, command, parts, seconds=30):
     "How a wrong use was not refused as it should be; empty where it was"
     got, lines, out = world.use(command, seconds)
     left = sorted(world.names()-world.before)
