@@ -311,7 +311,9 @@ def model_card(
         result = dict(task=task, dataset=dataset, metrics=[metric])
         index = [dict(name=name.split('/')[-1], results=[result])]
         values |= dict(scores=network.metrics, scored=galaxies(network.metrics['galaxies']), index=index)
-        values |= dict(rows=_score_rows(network), weights=network.requested.get('weights'))
+        weights = str(network.requested.get('weights') or '')
+        if not weights.startswith('hf-hub:'): weights = Path(weights).name
+        values |= dict(rows=_score_rows(network), weights=weights)
     values['settings'] = ', '.join(f'{k} {v}' for k,v in settings.items())
     return jinja2.Environment(undefined=jinja2.ChainableUndefined).from_string(_CARD).render(values)
 
