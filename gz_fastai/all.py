@@ -33,6 +33,7 @@ from .model.learner import Accumulate, CheckTrained, galaxy_learner, suggest_lr
 from .model.bundle import read_model, write_model
 from .model.runs import CrossVal, Run, Study, score_table
 from .inference.predict import Predictor, load, predict_images
+from .inference.survey import predict_survey
 from .inference.export import export_run
 from .inference.baselines import all_baselines, central_pixel, constant_baselines, kaggle_central_pixel
 from .training.config import Config

@@ -277,10 +277,14 @@ def tune_command(
 def _predict_parser():
     about = 'Predict the vote fractions of images with one run, or with the mean of several, and write them in the form of a submission.'
     example = 'gz_fastai_predict runs/first --images galaxy-zoo/images_test_rev1.zip --out submission.csv --views 16'
-    p = _Parser('gz_fastai_predict', about, example)
+    p = _Parser('gz_fastai_predict', about, example, usage='%(prog)s RUN [RUN ...] --images DIR --out FILE [options]')
     params = _params('gz_fastai.inference.predict:predict_images')
     p.add_argument('runs', nargs='+', metavar='RUN', help=params['runs'].help)
-    p.flags(params, 'images out views ids form std votes carry catalogue campaign bs strict device precision', required=['images', 'out'])
+    p.flags(params, 'images out views ids form std votes carry catalogue campaign bs strict device precision', required=['images', 'out'],
+            images='folder or zip of images; with --shards also a list of paths, parquet or a URL',
+            out='file to write, .csv or .parquet; with --shards a folder')
+    p.flags(_params('gz_fastai.inference.survey:predict_survey'), 'shards shard embeddings engine',
+            shards='for many images: write so many parquet files')
     fit = 'of cross-validations: fit the ensemble weights on out-of-fold predictions, and use them if they beat equal ones'
     p.add_argument('--fit-weights', action='store_true', help=fit)
     return p
@@ -304,6 +308,18 @@ def _predicted(given, res):
                            'a score on them says nothing about new galaxies')
     return '\n'.join(lines)
 
+def _surveyed(given):
+    "Predict a survey; the result in words"
+    idle = next((o for o in ('ids', 'strict', 'carry', 'catalogue') if o in given), None)
+    if idle: raise BadInput(f'--{idle} has no effect with --shards', remedy='leave it out')
+    from gz_fastai.inference.survey import predict_survey
+    res = predict_survey(**_fitted(given))
+    missing,lost = res['missing'],res['unreadable']
+    counts = f'{given["out"]}: {plural(res["images"], "image")}' + f', {lost:,} of them unreadable'*bool(lost)
+    if not missing: return f'{counts}; complete'
+    first = ', '.join(map(str, missing[:5])) + ', ...'*(len(missing) > 5)
+    return f'{counts}; {plural(len(missing), "shard")} of {given["shards"]} not there yet: {first}'
+
 def predict_command(
     argv=None, # arguments; default: those of the process
 ):
@@ -311,6 +327,9 @@ def predict_command(
     parser = _predict_parser()
     given = vars(parser.parse_args(argv))
     with _one_line(parser, 'the prediction', '; repeat the command to resume'):
+        if 'shards' in given: return print(_surveyed(given))
+        idle = next((o for o in ('shard', 'embeddings', 'engine') if o in given), None)
+        if idle: raise BadInput(f'--{idle} needs --shards')
         from gz_fastai.inference.predict import predict_images
         print(_predicted(given, predict_images(**_fitted(given))))
 

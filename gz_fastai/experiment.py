@@ -21,7 +21,7 @@ from .core import *
 _FORMAT = 2 # of `experiment.json`; version 0.1.0 wrote format 1, other files for each kind
 _FILE,_LOCK,_LOG = 'experiment.json','.lock','error.log'
 # what only an unfinished experiment needs
-_WORKING = [_LOCK, _LOG, '.first', '.next', '.retrain', '.summary', 'checkpoint.safetensors']
+_WORKING = [_LOCK, _LOG, '.locks', '.first', '.next', '.retrain', '.summary', 'checkpoint.safetensors']
 renamed_settings = dict(flip='p_flip') # settings of 0.1.0 that have another name now
 
 def package_versions() -> dict:
@@ -36,7 +36,7 @@ def package_versions() -> dict:
 class Record:
     "What `experiment.json` says about a folder."
     path:Path                 # the folder
-    kind:str                  # 'run', 'crossval', 'study' or 'prediction'
+    kind:str                  # 'run', 'crossval', 'study', 'survey' or 'prediction'
     requested:dict            # the settings that were asked for
     resolved:dict = field(default_factory=dict) # what became of those that were left open
     state:str = 'running'     # 'running', 'finished', or 'failed'

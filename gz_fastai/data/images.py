@@ -317,7 +317,7 @@ def read_limited(
     most:int=MAX_BYTES, # bytes
 ) -> bytes:
     "The content of a file; raises `BadInput` unless it is a regular one of at most `most` bytes."
-    data = file.read_bytes() if isinstance(file, ImageRow) else None
+    data = file.read_bytes() if isinstance(file, ImageItem) else None
     if data is not None: size = len(data)
     elif isinstance(file, zipfile.Path): size = file.root.getinfo(file.at).file_size
     else:

@@ -131,17 +131,28 @@ def _outputs(self:Predictor, raw):
     moments = fraction_moments(conc, self.schema, self.form == 'conditional')
     return torch.cat([frac.cpu(), *map(torch.as_tensor, moments)], -1)
 
+# %% ../../nbs/30_inference.predict.ipynb #078c671d
 @patch
 @torch.no_grad()
+def with_features(self:Predictor,
+    pixels, # (n, side, side, channels) bytes of a Store for this run's crop and size
+) -> tuple: # what calling it gives, and (n, features) of the backbone, both means over the views
+    "The vote fractions of some galaxies, and the features that the head computes them from."
+    total,features = 0,0
+    for view in self.views(pixels):
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            seen = self.model[0](view)
+            raw = self.model[1](seen)
+        total,features = total+self._outputs(raw),features+seen.float()
+    n = len(self.mats)
+    return (total/n).cpu(),(features/n).cpu()
+
+@patch
 def __call__(self:Predictor,
     pixels, # (n, side, side, channels) bytes of a Store for this run's crop and size
 ) -> torch.Tensor: # (n, columns) means over the views; with `std` moments of the fractions as well, (n, 3*columns)
     "The vote fractions of some galaxies."
-    total = 0
-    for view in self.views(pixels):
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None): raw = self.model(view)
-        total = total + self._outputs(raw)
-    return (total/len(self.mats)).cpu()
+    return self.with_features(pixels)[0]
 
 # %% ../../nbs/30_inference.predict.ipynb #7d6f554c
 class OnnxPredictor:
@@ -457,12 +468,15 @@ def _check_out(out, folder, bs):
     check_place(out)
     if bs < 1: raise BadInput(f'bs must be at least 1, not {bs}')
 
+def _identity(members, weights):
+    "Which networks an unfinished prediction was begun with"
+    return [[str(r.path), r.weights_file.stat().st_mtime, w] for r,w in zip(members, weights)]
+
 def _prediction(members, weights, images, files, ids, views, precision):
     "What an unfinished prediction was asked for: it resumes with the same runs and images alone"
     lines = '\n'.join(f'{i}|{file_fingerprint(f)}' for i,f in zip(ids, files))
     digest = hashlib.blake2s(lines.encode(errors='surrogateescape')).hexdigest()
-    runs = [[str(r.path), r.weights_file.stat().st_mtime, w] for r,w in zip(members, weights)]
-    return dict(runs=runs, images=str(images), views=views, precision=precision, files=digest)
+    return dict(runs=_identity(members, weights), images=str(images), views=views, precision=precision, files=digest)
 
 # where a record says nothing
 _FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue='')
@@ -487,16 +501,16 @@ def predict_images(
     runs,          # folders of runs or cross-validations, hf-hub:OWNER/NAME, or .onnx files; the mean is predicted
     images,        # folder or zip of images, named by their GalaxyID
     out,           # file to write: .csv or .parquet
-    views:int=1,   # average over this many views of each image (TTA): 1, 8, 16 or 60
-    ids=None,      # CSV of the galaxies to predict, in its order; default: all images
-    strict:bool=False, # fail on an unreadable image; otherwise it gets the mean label
+    views:int=1,   # mean over 1, 8, 16 or 60 views of each image (TTA)
+    ids=None,      # CSV of the galaxies to predict, in its order
+    strict:bool=False, # fail on an unreadable image; else it is filled in
     device:str='auto', # cpu, cuda, mps, or auto
     precision:str='auto', # fp32, bf16, fp16, or auto: the fastest that is safe
     bs:int=256,    # images at a time; fewer need less memory
     weights=None,  # weight of each of the runs in the mean; default: equal
     form:str='cumulative', # cumulative, conditional, counts or concentrations
-    std:bool=False, # add a column <answer>_std, the standard deviation of each fraction
-    votes:float=40, # volunteers who look at each galaxy, for --form counts
+    std:bool=False, # add standard deviations, as columns <answer>_std
+    votes:float=40, # volunteers for each galaxy, for form counts
     campaign:str=None, # of a run on several campaigns: the one whose answers are wanted, or all
     carry=None,    # columns of the catalogue to take along, joined by commas
     catalogue=None, # table with these columns and the IDs
