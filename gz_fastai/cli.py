@@ -308,6 +308,7 @@ def _predicted(given, res):
                            'a score on them says nothing about new galaxies')
     return '\n'.join(lines)
 
+# %% ../nbs/60_cli.ipynb #e6b9eeab
 def _surveyed(given):
     "Predict a survey; the result in words"
     idle = next((o for o in ('ids', 'strict', 'carry', 'catalogue') if o in given), None)

@@ -154,6 +154,7 @@ def _described(file):
         return file.id,str(file),f'bands:{json.dumps(bands)}'
     return image_name(file),str(file),''
 
+# %% ../../nbs/11b_data.sources.ipynb #e9de5730
 def _at_url(url):
     "The images below a URL"
     fs,path = _filesystem(url)
@@ -164,7 +165,7 @@ def _at_url(url):
     yield from _each(fs.unstrip_protocol(o) for o in names)
 
 def list_images(
-    source,   # a folder, zip, image, parquet of images, a list of paths (.txt, or a table with file_loc); all but zips also by URL
+    source,   # folder, zip, image, parquet of images, list of paths (.txt, or a table with file_loc), or a URL
     bands=(), # as for find_images; galaxies in several files are collected in memory
 ):            # yields (id, file, part) as text
     "The images of a source, one after the other, in the same order each time; raises `BadInput` where it can't be opened."
@@ -202,7 +203,8 @@ def _parquet_items(file, ids):
                 for row,value in enumerate(batch.column(0), at):
                     if row not in ids: continue
                     value = value.as_py()
-                    yield ImageBytes(value.get('bytes') if isinstance(value, dict) else value, ids[row], place.format(row))
+                    data = value.get('bytes') if isinstance(value, dict) else value
+                    yield ImageBytes(data, ids[row], place.format(row))
                 at += len(batch)
     except (BadInput, OSError) as e: raise BadInput(f'cannot be read: {first_line(e)}', file=file) from None
 

@@ -237,8 +237,9 @@ class _Actor:
 
 def _start_ray():
     "Ray, connected to the cluster of RAY_ADDRESS or started on this machine"
+    problem,remedy = 'engine ray needs a package that is not installed',"pip install 'gz_fastai[ray]'"
     try: import ray
-    except ImportError: raise BadInput('engine ray needs a package that is not installed', remedy="pip install 'gz_fastai[ray]'") from None
+    except ImportError: raise BadInput(problem, remedy=remedy) from None
     alone = {} if os.environ.get('RAY_ADDRESS') else dict(include_dashboard=False)
     if not ray.is_initialized(): ray.init(log_to_driver=False, logging_level='ERROR', **alone)
     return ray
@@ -316,10 +317,12 @@ def predict_survey(
     "Predict images by the million into a folder of parquet files; raises `BadInput` before that where something is wrong."
     out,votes = Path(out),float(votes)
     _check_survey(shards, shard, engine, bs, form, std, votes)
-    how = dict(embeddings=embeddings, form=form, std=std, votes=votes, campaign=campaign, views=views, precision=precision)
+    how = dict(embeddings=embeddings, form=form, std=std, votes=votes, campaign=campaign)
+    how |= dict(views=views, precision=precision)
     args,more = (out, runs, shards),how | dict(weights=weights, bs=bs, device=device)
     predictor = ShardPredictor(*args, **more)
-    asked = dict(runs=_identity(predictor.members, predictor.weights), images=_source_print(images), shards=shards, **how)
+    networks = _identity(predictor.members, predictor.weights)
+    asked = dict(runs=networks, images=_source_print(images), shards=shards, **how)
     def absent(some): return [k for k in some if not shard_files(out, k)[0].exists()]
     with claim('survey', out, asked, shared=True) as rec:
         todo = absent(range(shards) if shard is None else [shard])
@@ -331,6 +334,7 @@ def predict_survey(
     parts = [shard_counts(out, k) for k in range(shards) if k not in {*missing}]
     return {o: sum(p[o] for p in parts) for o in ('images', 'predicted', 'unreadable')} | dict(missing=missing)
 
+# %% ../../nbs/33_inference.survey.ipynb #2b0912b7
 def _said(counts, shards):
     "A shard in words"
     lost = f', {counts["unreadable"]:,} unreadable'*bool(counts['unreadable'])
