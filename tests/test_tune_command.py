@@ -1,8 +1,10 @@
 "gz_fastai_tune: a study that is killed, shared, refused and used."
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -89,3 +91,63 @@ def test_a_failed_trial_has_its_reason(command, galaxies, tmp_path, small, monke
 def test_what_is_wrong_is_one_line(command, galaxies, args, word):
     res = command('gz_fastai_tune', '--data', galaxies, *args)
     assert res.returncode == 2 and word in res.stderr and len(res.stderr.splitlines()) == 1, res.stderr
+
+
+@pytest.fixture
+def postgres(tmp_path_factory):
+    "The URL of an empty database on a PostgreSQL server of its own"
+    pytest.importorskip('psycopg')
+    programs = sorted(Path('/usr/lib/postgresql').glob('*/bin'))[-1:] or [Path(o).parent for o in filter(None, [shutil.which('initdb')])]
+    if not programs: pytest.skip('no PostgreSQL here')
+    folder = Path(tempfile.mkdtemp(prefix='gz_fastai-pg-', dir='/tmp'))       # a path to a socket may have 107 bytes
+    user = []
+    if os.geteuid() == 0:      # it refuses to run as root
+        if not shutil.which('runuser') or subprocess.run(['id', 'postgres'], capture_output=True).returncode: pytest.skip('no user postgres here')
+        shutil.chown(folder, 'postgres')
+        user = ['runuser', '-u', 'postgres', '--']
+    def run(program, *args): subprocess.run([*user, programs[0]/program, *args], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    run('initdb', '-D', folder/'db', '-U', 'gz', '--auth', 'trust')
+    run('pg_ctl', '-D', folder/'db', '-w', '-l', folder/'log', '-o', f"-k {folder} -c listen_addresses=''", 'start')
+    yield f'postgresql://gz:secret@/postgres?host={folder}'
+    run('pg_ctl', '-D', folder/'db', '-w', '-m', 'immediate', 'stop')
+    shutil.rmtree(folder)
+
+
+def test_three_workers_on_an_empty_postgresql(galaxies, cache, tmp_path, small, postgres):
+    "They begin at once, and one is killed in the middle of a trial: none is lost or counted twice"
+    args = ['--data', galaxies, *small, '--trials', 5, *ARGS, '--storage', postgres]
+    workers = [start(cache, tmp_path, *args) for _ in range(3)]
+    def trials():
+        try: return optuna.load_study(study_name='gz_fastai', storage=optuna.storages.RDBStorage(postgres.replace('sql:', 'sql+psycopg:'), skip_table_creation=True)).trials
+        except Exception: return []      # no tables or no study yet
+    def begun(): return [t for t in trials() if t.state.name == 'RUNNING' and t.intermediate_values]
+    end = time.time()+300
+    while not begun():
+        assert time.time() < end and any(p.poll() is None for p in workers)
+        time.sleep(.1)
+    workers[0].kill()
+    said = [p.communicate(timeout=500)[0] for p in workers]
+    assert [p.returncode for p in workers[1:]] == [0, 0], said
+    ended = pd.read_csv(tmp_path/'study'/'trials.csv')
+    assert len(ended) == 5 and set(ended.state) <= {'complete', 'pruned'} and ended.trial.is_unique
+    left = [t for t in trials() if t.number not in set(ended.trial)]
+    assert all(t.state.name == 'FAIL' and any(o.params == t.params and o.number > t.number for o in trials()) for t in left), left    # tried again
+    assert sum('best.toml: ' in o for o in said) == 1, said
+    assert 'secret' not in (tmp_path/'study'/'experiment.json').read_text()
+
+
+OPEN = """
+import sys, time
+from gz_fastai.training.tune import open_study
+while time.time() < float(sys.argv[2]): pass
+print(len(open_study('x', sys.argv[1], 3).trials))
+"""
+
+
+def test_processes_without_a_common_folder_find_an_empty_database(postgres):
+    "They make the same tables at the same moment"
+    at = str(time.time()+25)
+    both = [subprocess.Popen([sys.executable, '-c', OPEN, postgres, at], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for p in both:
+        out, err = p.communicate(timeout=120)
+        assert (p.returncode, out) == (0, '0\n'), err

@@ -21,6 +21,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import TrialState
 from optuna_integration.fastaiv2 import FastAIV2PruningCallback
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from ..core import *
 from ..experiment import *
@@ -136,6 +138,22 @@ class NotAtTheEnd(optuna.pruners.BasePruner):
         if trial.last_step is None: return False     # it diverged before its first epoch ended
         return trial.last_step+1 < self.epochs and self.pruner.prune(study, trial)
 
+# %% ../../nbs/45_training.tune.ipynb #4639f7b5
+def _without_password(url):
+    "The URL of a database as it may be shown"
+    try: return make_url(url).render_as_string(hide_password=True)
+    except Exception: return url     # it is none
+
+def _database(url, **kwargs):
+    "A database for Optuna, with its tables, which several processes may find missing at the same time"
+    if url.startswith('postgresql://'): url = url.replace('postgresql', 'postgresql+psycopg', 1)      # the driver of this package's extra
+    for more in range(9, -1, -1):
+        try: return RDBStorage(url, **kwargs)
+        except Exception as e:   # of SQLAlchemy and its drivers
+            made = isinstance(e, (IntegrityError, ProgrammingError))      # by another process, just now
+            if not (made and more): raise BadInput(f'cannot be opened ({first_line(e)})', file=_without_password(url)) from None
+        time.sleep(.5)
+
 def open_study(
     name:str,    # in the database
     storage:str, # URL of a database, as Optuna takes it
@@ -150,9 +168,7 @@ def open_study(
         patient = {}      # where another process may hold the file
         if storage.startswith('sqlite'): patient['engine_kwargs'] = dict(connect_args=dict(timeout=600))
         beat = dict(heartbeat_interval=_HEARTBEAT, grace_period=3*_HEARTBEAT, heartbeat_stale_trial_callback=retry)
-        try: db = RDBStorage(storage, **beat, **patient)
-        except Exception as e:   # of SQLAlchemy and its drivers
-            raise BadInput(f'cannot be opened ({str(e).splitlines()[0]})', file=storage) from None
+        db = _database(storage, **beat, **patient)
         study = optuna.create_study(storage=db, study_name=name, load_if_exists=True, pruner=pruner)
         tpe = dict(n_startup_trials=5, multivariate=True, constant_liar=True)
         study.sampler = optuna.samplers.TPESampler(seed=seed+len(study.trials), **tpe)
@@ -345,7 +361,7 @@ def _open(cfg, study, storage, trial_epochs, first, space, out):
     with locked(out/'.first'):
         s = open_study(study, storage or f'sqlite:///{out/"study.db"}', trial_epochs, cfg.seed)
         _check_space(s, space)
-        if not s.get_trials(deepcopy=False): s.enqueue_trial(first)
+        if not s.get_trials(deepcopy=False): s.enqueue_trial(first, skip_if_exists=True)
     return s
 
 def _finish_once(rec, *args):
@@ -380,7 +396,7 @@ def tune(
     cfg = replace(cfg, arch=archs[0], **fixed)
     first = first_trial(cfg, searched) | ({'arch': archs[0]} if len(archs) > 1 else {})
     asked = config_record(cfg) | dict(archs=archs, space=searched, trial_epochs=trial_epochs)
-    asked |= dict(finalists=finalists, seeds=seeds, study=study, storage=storage)
+    asked |= dict(finalists=finalists, seeds=seeds, study=study, storage=storage and _without_password(storage))
     judged = replace(cfg, epochs=trial_epochs, fold=0, folds=10)
     old = check_folder('study', out, asked, config_defaults())
     cat = None if old and old.state == 'finished' else config_catalogue(judged)
