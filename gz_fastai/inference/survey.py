@@ -9,6 +9,7 @@ __all__ = ['ENGINES', 'shard_bounds', 'ShardPredictor', 'shard_files', 'shard_co
 import json, os, sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def shard_bounds(
     return n*k//shards,n*(k+1)//shards
 
 # %% ../../nbs/33_inference.survey.ipynb #3106d4a2
+@contextmanager
+def _single_threads(n):
+    "A pool of n threads in which PyTorch does not use further ones: they would wait for each other"
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try: yield pool
+        finally: torch.set_num_threads(before)     # for threads to come
+
 def _ahead(pool, fn, items, n):
     "(item, what `fn` makes of it) in lists of n; two more lists are on their way meanwhile"
     todo = deque()
@@ -95,6 +104,7 @@ class ShardPredictor:
         if embeddings and not whole: raise BadInput(problem, remedy=remedy)
         self.answers,self.columns = _campaign(first.schema, campaign, first.path)
         self.how = dict(form=form, std=std, votes=votes)
+        self.on_cpu = all(isinstance(p, Predictor) and p.device.type == 'cpu' for p in self.preds)
         self.looks = list(dict.fromkeys((p.crop, p.size, p.reading) for p in self.preds))
 
 # %% ../../nbs/33_inference.survey.ipynb #b3a69a30
@@ -144,15 +154,23 @@ def _table(self:ShardPredictor, rows, pixels, schema):
     return pa.Table.from_arrays(cols, schema=schema)
 
 @patch
+def _pair(self:ShardPredictor, batch, schema, lost):
+    "(predictions, unreadable images) of a batch that was read"
+    good = [(row, px) for (row,_),px in batch if not isinstance(px, str)]
+    bad = [(row[0], image_place(*row[1:]), px) for (row,_),px in batch if isinstance(px, str)]
+    done = self._table(*zip(*good), schema) if good else schema.empty_table()
+    return done,pa.table(dict(zip(lost.names, zip(*bad))), lost) if bad else lost.empty_table()
+
+@patch
 def _tables(self:ShardPredictor, rows, schema, lost):
     "(predictions, unreadable images) of some rows of the list, batch by batch"
+    images = ((row, image) for o in rows for row,image in zip(o, open_images(o)))
     def read(o): return self._read(o[1])
-    with ThreadPoolExecutor(self.threads) as pool:
-        for batch in _ahead(pool, read, ((row, image) for o in rows for row,image in zip(o, open_images(o))), self.bs):
-            good = [(row, px) for (row,_),px in batch if not isinstance(px, str)]
-            bad = [(row[0], image_place(*row[1:]), px) for (row,_),px in batch if isinstance(px, str)]
-            done = self._table(*zip(*good), schema) if good else schema.empty_table()
-            yield done,pa.table(dict(zip(lost.names, zip(*bad))), lost) if bad else lost.empty_table()
+    def pair(batch): return self._pair(batch, schema, lost)
+    with _single_threads(self.threads) as pool:
+        batches = _ahead(pool, read, images, self.bs)
+        if not self.on_cpu: yield from map(pair, batches)
+        else: yield from (o for part in _ahead(pool, pair, batches, self.threads) for _,o in part)
 
 # %% ../../nbs/33_inference.survey.ipynb #9a8c2124
 def _write_tables(pairs, files, schemas, **said):
