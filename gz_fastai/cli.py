@@ -156,7 +156,7 @@ _WRONG_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, er
 
 @contextlib.contextmanager
 def _one_line(parser, work, resumes=''):
-    "End the process with one line instead of a traceback: status 2 for bad input, 1 for all else that can go wrong in `work`, 130 for Ctrl-C"
+    "End the process with one line instead of a traceback: status 2 for bad input, 1 for all else that can go wrong in `work`, 130 for Ctrl-C, 75 for SIGUSR1"
     warnings.simplefilter('ignore')   # what libraries tell their programmers
     _open_streams()
     try:
@@ -167,6 +167,7 @@ def _one_line(parser, work, resumes=''):
         with contextlib.suppress(OSError):     # Python flushes once more at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         parser.exit(1)
+    except TimeUp: parser.exit(75, f'{parser.prog}: the time is up{resumes}\n')      # EX_TEMPFAIL of sysexits.h
     except KeyboardInterrupt: parser.exit(130, f'\n{parser.prog}: interrupted{resumes}\n')
     except Exception as e:
         if getattr(e, 'errno', None) in _WRONG_PATH: parser.exit(2, f'{parser.prog}: {_flat(_explained(e))}\n')
@@ -207,6 +208,7 @@ def train_command(
     "`gz_fastai_train`"
     parser = _train_parser()
     given = vars(parser.parse_args(argv))
+    end_on_signal()
     with _one_line(parser, 'the training', _RESUMES):
         if 'list_archs' in given:
             return print('\n'.join(_archs(given['list_archs'])) or f'no arch is called {given["list_archs"]}')
@@ -233,6 +235,7 @@ def crossval_command(
     parser = _crossval_parser()
     given = vars(parser.parse_args(argv))
     fold = given.pop('fold', None)
+    end_on_signal()
     with _one_line(parser, 'the cross-validation', _RESUMES):
         cfg = read_config(given)
         from gz_fastai.training.crossval import crossval, fold_table
@@ -265,6 +268,7 @@ def tune_command(
     given = vars(parser.parse_args(argv))
     own = {k: given.pop(k) for k in [*_TUNE.split(), 'space'] if k in given}
     archs = given.pop('arch', None)
+    end_on_signal()
     with _one_line(parser, 'the search', _RESUMES):
         cfg = read_config(given)
         from gz_fastai.training.tune import tune

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['BadInput', 'Busy', 'check_choice', 'plural', 'first_line', 'remove_partial', 'naming', 'atomic_write',
-           'atomic_folder', 'check_place', 'read_text', 'read_json', 'read_toml', 'write_json', 'locked', 'cache_home',
-           'is_terminal', 'in_threads']
+           'atomic_folder', 'check_place', 'read_text', 'read_json', 'read_toml', 'write_json', 'locked', 'TimeUp',
+           'end_on_signal', 'check_time', 'cache_home', 'is_terminal', 'in_threads']
 
 # %% ../nbs/00_core.ipynb #d746a6b2
-import errno, json, os, platform, re, secrets, shutil, stat, sys, tomllib, zlib
+import errno, json, os, platform, re, secrets, shutil, signal, stat, sys, threading, tomllib, zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -210,6 +210,24 @@ def locked(
         lock.acquire()
     try: yield
     finally: lock.release()
+
+# %% ../nbs/00_core.ipynb #d302234c
+class TimeUp(KeyboardInterrupt): "A signal asked for an end; what was done is kept, and the same command resumes."
+
+_signals = []
+
+def end_on_signal():
+    "From now on, note SIGUSR1 instead of ending the process."
+    def asked(number, frame):
+        _signals.append(number)
+        print('SIGUSR1: ending after the epoch that is under way', file=sys.stderr, flush=True)
+    if hasattr(signal, 'SIGUSR1') and threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGUSR1, asked)
+
+def check_time():
+    "Raise `TimeUp` where SIGUSR1 came since `end_on_signal`."
+    if _signals:
+        _signals.clear()
+        raise TimeUp
 
 # %% ../nbs/00_core.ipynb #663b2938
 def cache_home() -> Path:

@@ -18,7 +18,7 @@ from gz_fastai.data.sample import make_sample
 ROOT = Path(__file__).parent.parent
 TRAIN = '--epochs 1 --size 32'
 SMALL = {'gz_fastai_train': TRAIN, 'gz_fastai_crossval': TRAIN + ' --folds 2', 'gz_fastai_tune': TRAIN + ' --trials 2 --trial-epochs 1 --seeds 1'}
-ELSEWHERE = ('pip install', 'nbdev_', 'pytest', 'gz_fastai_data fetch')     # .ci/run installs and tests; test_data_command fetches
+ELSEWHERE = ('pip install', 'sbatch', 'nbdev_', 'pytest', 'gz_fastai_data fetch')     # .ci/run installs and tests; test_data_command fetches, test_slurm submits
 
 
 def text_of(page):
@@ -36,6 +36,7 @@ def small(command, folder):
     "The words of a command, for a moment's work and without a network"
     name, *args = shlex.split(command)
     if '--minutes' in args: del args[(i := args.index('--minutes')):i+2]
+    if '--storage' in args: del args[(i := args.index('--storage')):i+2]      # test_tune_command starts a server
     if name in SMALL: args += SMALL[name].split() + ([] if '--data' in args else ['--data', 'galaxy-zoo'])
     if '--pretrained' in args:
         i = args.index('--arch')+1

@@ -149,6 +149,7 @@ def after_epoch(self:Checkpoint):
     self.folder.mkdir(parents=True, exist_ok=True)
     _write_state(self.file, *self.state())
     self.write_history()
+    if self.epoch+1 < self.n_epoch: check_time()
 
 # %% ../../nbs/41_training.checkpoint.ipynb #40c36b05
 @patch
