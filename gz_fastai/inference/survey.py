@@ -167,8 +167,9 @@ def _tables(self:ShardPredictor, rows, schema, lost):
     images = ((row, image) for o in rows for row,image in zip(o, open_images(o)))
     def read(o): return self._read(o[1])
     def pair(batch): return self._pair(batch, schema, lost)
+    n = min(self.bs, 64) if self.on_cpu else self.bs      # small ones keep all cores busy to the end of a shard
     with _single_threads(self.threads) as pool:
-        batches = _ahead(pool, read, images, self.bs)
+        batches = _ahead(pool, read, images, n)
         if not self.on_cpu: yield from map(pair, batches)
         else: yield from (o for part in _ahead(pool, pair, batches, self.threads) for _,o in part)
 
