@@ -288,7 +288,7 @@ def _predict_parser():
             images='folder or zip of images; with --shards also a list of paths, parquet or a URL',
             out='file to write, .csv or .parquet; with --shards a folder')
     p.flags(_params('gz_fastai.inference.survey:predict_survey'), 'shards shard embeddings engine',
-            shards='for many images: write so many parquet files')
+            shards='for large surveys: number of parquet files to write')
     fit = 'of cross-validations: fit the ensemble weights on out-of-fold predictions, and use them if they beat equal ones'
     p.add_argument('--fit-weights', action='store_true', help=fit)
     return p
@@ -321,6 +321,7 @@ def _surveyed(given):
     res = predict_survey(**_fitted(given))
     missing,lost = res['missing'],res['unreadable']
     counts = f'{given["out"]}: {plural(res["images"], "image")}' + f', {lost:,} of them unreadable'*bool(lost)
+    if known := res['trained_on']: counts += f", {known:,} of them in every run's training set"
     if not missing: return f'{counts}; complete'
     first = ', '.join(map(str, missing[:5])) + ', ...'*(len(missing) > 5)
     return f'{counts}; {plural(len(missing), "shard")} of {given["shards"]} not there yet: {first}'

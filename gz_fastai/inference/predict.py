@@ -161,7 +161,7 @@ class OnnxPredictor:
     def __init__(self,
         model,             # an OnnxModel
         views:int=1,       # the number in the file; 1 takes it as it is
-        device:str='auto', # 'cpu', 'cuda', or CUDA where onnxruntime has it
+        device:str='auto', # 'cpu', 'cuda', or 'auto': CUDA if onnxruntime has it
         precision:str='auto', # that of the file
         form:str='cumulative', # cumulative, conditional or counts
         std:bool=False,    # it has none

@@ -47,7 +47,7 @@ class OnnxModel(Bundle):
     "A trained network, or an ensemble, in an ONNX file; raises `BadInput` where the file holds none."
     def __init__(self,
         path, # .onnx file that `gz_fastai_export` wrote
-        device:str='auto', # 'cpu', 'cuda', or CUDA where onnxruntime has it
+        device:str='auto', # 'cpu', 'cuda', or 'auto': CUDA if onnxruntime has it
     ):
         self.path,runtime = Path(path),onnx_runtime()
         known = [f'{o}ExecutionProvider' for o in ('CUDA', 'CPU')]

@@ -79,10 +79,9 @@ def ids_digest(
     return hashlib.blake2s('\n'.join(map(str, ids)).encode(errors='surrogateescape'), digest_size=8).hexdigest()
 
 @patch
-def trained_on(self:Run,
-    ids, # (n,) galaxy IDs
-) -> np.ndarray: # (n,) bool
-    "Whether this run was trained on each galaxy; raises `BadInput` where its list is not the one that it wrote."
+def trained_ids(self:Run) -> frozenset: # of text
+    "The galaxies that this run was trained on; raises `BadInput` where its list is not the one that it wrote."
+    if hasattr(self, '_trained_ids'): return self._trained_ids
     file,said = self.path/'trained_on.csv',self.info['trained_on']
     table,n = read_table(file),said['galaxies']
     known = table.iloc[:, 0].to_numpy(dtype=str)
@@ -90,7 +89,16 @@ def trained_on(self:Run,
     whole = whole and said.get('ids') in (None, ids_digest(known))      # older runs have no digest
     what = plural(n, 'galaxy', 'galaxies')
     if not whole: raise BadInput(f'does not hold the IDs of the {what} that the run was trained on', file=file)
-    return np.isin(np.asarray(ids, dtype=str), known)
+    self._trained_ids = frozenset(known.tolist())
+    return self._trained_ids
+
+@patch
+def trained_on(self:Run,
+    ids, # (n,) galaxy IDs
+) -> np.ndarray: # (n,) bool
+    "Whether this run was trained on each galaxy; raises what `trained_ids` raises."
+    known = self.trained_ids()
+    return np.array([str(i) in known for i in ids], dtype=bool)
 
 # %% ../../nbs/27_model.runs.ipynb #d021ae6b
 def _part(m, name): return m[name] if isinstance(m.get(name), dict) else {}
