@@ -221,7 +221,8 @@ def end_on_signal():
     def asked(number, frame):
         _signals.append(number)
         print('SIGUSR1: ending after the epoch that is under way', file=sys.stderr, flush=True)
-    if hasattr(signal, 'SIGUSR1') and threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGUSR1, asked)
+    able = hasattr(signal, 'SIGUSR1') and threading.current_thread() is threading.main_thread()
+    if able: signal.signal(signal.SIGUSR1, asked)
 
 def check_time():
     "Raise `TimeUp` where SIGUSR1 came since `end_on_signal`."

@@ -152,7 +152,8 @@ def _list(file):
             if ids and not name: problem = 'has no ID for this image'
             if problem: raise BadInput(problem, file=file, line=line)
             yield name,_beside(file, path),''
-    except (UnicodeDecodeError, csv.Error) as e: raise BadInput(f'cannot be read: {first_line(e)}', file=file, line=line+1) from None
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise BadInput(f'cannot be read: {first_line(e)}', file=file, line=line+1) from None
 
 # %% ../../nbs/11b_data.sources.ipynb #ee9fee67
 def _has_images(file):

@@ -122,7 +122,8 @@ class ShardPredictor:
 def columns_of_shard(self:ShardPredictor):
     "What a shard's table has: pyarrow's schema"
     names = [*self.answers.columns, *[f'{c}_std' for c in self.answers.columns if self.how['std']]]
-    fields = [(self.answers.id_column, pa.string()), ('file_loc', pa.string()), *[(c, pa.float32()) for c in names], ('trained_on', pa.bool_())]
+    fields = [(o, pa.string()) for o in (self.answers.id_column, 'file_loc')]
+    fields += [*[(o, pa.float32()) for o in names], ('trained_on', pa.bool_())]
     if self.embeddings:
         p = self.preds[0]
         side = stored_geometry(p.crop, p.size)[1]
@@ -160,7 +161,8 @@ def _table(self:ShardPredictor, rows, pixels, schema):
     ids,files,parts = zip(*rows)
     values,spread,features,known = self._predict(ids, pixels)
     numbers = values if spread is None else np.concatenate([values, spread], 1)
-    cols = [pa.array(ids), pa.array(list(map(image_place, files, parts))), *map(pa.array, numbers.T.astype('float32')), pa.array(known)]
+    places = list(map(image_place, files, parts))
+    cols = [pa.array(o) for o in (ids, places, *numbers.T.astype('float32'), known)]
     if features is not None:
         cols.append(pa.FixedSizeListArray.from_arrays(pa.array(features.numpy().ravel()), features.shape[1]))
     return pa.Table.from_arrays(cols, schema=schema)

@@ -7,7 +7,7 @@ __all__ = ['distribution', 'default_space', 'read_space', 'suggest_value', 'firs
            'ended_trials', 'trials_table', 'tune']
 
 # %% ../../nbs/45_training.tune.ipynb #e86699f1
-import contextlib, datetime, math, shutil, time, warnings
+import contextlib, datetime, math, re, shutil, time, warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,12 +146,13 @@ def _without_password(url):
 
 def _database(url, **kwargs):
     "A database for Optuna, with its tables, which several processes may find missing at the same time"
-    if url.startswith('postgresql://'): url = url.replace('postgresql', 'postgresql+psycopg', 1)      # the driver of this package's extra
+    url = re.sub('^postgresql://', 'postgresql+psycopg://', url)      # the driver of this package's extra
     for more in range(9, -1, -1):
         try: return RDBStorage(url, **kwargs)
         except Exception as e:   # of SQLAlchemy and its drivers
             made = isinstance(e, (IntegrityError, ProgrammingError))      # by another process, just now
-            if not (made and more): raise BadInput(f'cannot be opened ({first_line(e)})', file=_without_password(url)) from None
+            problem = f'cannot be opened ({first_line(e)})'
+            if not (made and more): raise BadInput(problem, file=_without_password(url)) from None
         time.sleep(.5)
 
 def open_study(
