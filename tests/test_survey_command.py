@@ -78,7 +78,7 @@ def test_killed_and_repeated(command, started, run, listed, galaxies, tmp_path):
     there = {o: o.stat().st_mtime_ns for o in parts.glob('part*')}
     assert 2 <= len(there) < 8 and not (tmp_path/'sky'/'manifest.json').exists()
     res = command('gz_fastai_predict', *args(run, listed))
-    assert res.returncode == 0 and 'sky: 400 images; complete' in res.stdout, res.stderr
+    assert res.returncode == 0 and 'sky: 400 images' in res.stdout and res.stdout.endswith('; complete\n'), res.stderr
     assert {o: o.stat().st_mtime_ns for o in there} == there       # predicted once
     whole(tmp_path/'sky', command, run, galaxies)
 
@@ -124,5 +124,5 @@ def test_ray(command, started, run, listed, galaxies, tmp_path):
     wait_for(lambda: not actors())
     res = started(*ray)
     out, err = res.communicate(timeout=300)
-    assert res.returncode == 0 and 'sky: 400 images; complete' in out, err
+    assert res.returncode == 0 and 'sky: 400 images' in out and out.endswith('; complete\n'), err
     whole(tmp_path/'sky', command, run, galaxies)
