@@ -5,7 +5,7 @@
 
 `engines` predicts the same list of synthetic images by each engine in turn, as often as --rounds says. `growth` predicts one long list,
 of small images, and notes the time and the resident memory after each shard. Lists repeat the galaxies of a sample.
-Rows are appended to survey.csv beside this file.
+Rows are appended to survey_engines.csv or survey_growth.csv beside this file. It needs psutil.
 """
 import argparse, contextlib, io, os, shutil, subprocess, sys, threading, time
 from pathlib import Path
@@ -18,7 +18,7 @@ from gz_fastai.data.sample import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
 
-TABLE = Path(__file__).with_suffix('.csv')
+HERE = Path(__file__).parent
 
 
 def network(out, size):
@@ -66,7 +66,8 @@ def run(args, on_line=lambda line, mb: None):
 
 def note(row):
     print(row, flush=True)
-    pd.DataFrame([row]).to_csv(TABLE, mode='a', header=not TABLE.exists(), index=False)
+    table = HERE/f'survey_{row["what"]}.csv'
+    pd.DataFrame([row]).to_csv(table, mode='a', header=not table.exists(), index=False)
 
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -88,6 +89,7 @@ for r in range(args.rounds if args.what == 'engines' else 1):
             if line.startswith('shard '): shards.append((time.time()-begun, mb))
             if args.what == 'growth' and line.startswith('shard '): note(same | dict(engine=engine, round=len(shards), seconds=round(shards[-1][0], 1), mb=round(mb)))
         seconds, seen = run([model, '--images', images, '--out', folder, '--shards', args.shards, '--engine', engine], each)
+        if args.what == 'growth': continue
         # from the end of the first shard on: starting up is not the engine's rate
         steady = args.n*(len(shards)-1)/args.shards/(shards[-1][0]-shards[0][0])
         note(same | dict(engine=engine, round=r, seconds=round(seconds, 1), rate=round(args.n/seconds, 1), steady=round(steady, 1), mb=round(max(m for _, m in seen)),
