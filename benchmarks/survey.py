@@ -76,6 +76,7 @@ p.add_argument('--n', type=int, default=20000), p.add_argument('--side', type=in
 p.add_argument('--size', type=int, default=64), p.add_argument('--shards', type=int, default=20), p.add_argument('--rounds', type=int, default=2)
 p.add_argument('--out', type=Path, default=Path('survey'))
 args = p.parse_args()
+args.out = args.out.absolute()
 args.out.mkdir(exist_ok=True, parents=True)
 model = network(args.out, args.size)
 images = listed(args.out, args.n, args.side)

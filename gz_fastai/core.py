@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BadInput', 'Busy', 'check_choice', 'plural', 'first_line', 'remove_partial', 'naming', 'atomic_write',
-           'atomic_folder', 'check_place', 'read_text', 'read_json', 'read_toml', 'write_json', 'locked', 'TimeUp',
-           'end_on_signal', 'check_time', 'cache_home', 'is_terminal', 'in_threads']
+           'atomic_folder', 'check_place', 'read_text', 'read_json', 'read_toml', 'write_json', 'without_password',
+           'locked', 'TimeUp', 'end_on_signal', 'check_time', 'cache_home', 'is_terminal', 'in_threads']
 
 # %% ../nbs/00_core.ipynb #d746a6b2
 import errno, json, os, platform, re, secrets, shutil, signal, stat, sys, threading, tomllib, zlib
@@ -190,6 +190,14 @@ def write_json(
 ):
     "Write a JSON file, whole or not at all."
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(data, indent=2)+'\n', encoding='utf-8')
+
+# %% ../nbs/00_core.ipynb #75bcf661
+def without_password(
+    url, # perhaps with one, before the host or as a parameter
+) -> str:
+    "A URL as it may be shown."
+    text = re.sub(r'(://[^/@:]*):[^/@]*@', r'\1:***@', str(url))
+    return re.sub(r'([?&](?:password|passwd|token|key)=)[^&]*', r'\1***', text, flags=re.I)
 
 # %% ../nbs/00_core.ipynb #c1853d60
 @contextmanager

@@ -11,7 +11,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from itertools import islice
+from itertools import chain, islice, tee
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +37,9 @@ _LISTED = pa.schema([(o, pa.string()) for o in ('id', 'file', 'part')])
 _ROWS = 8192 # of a row group, in the list and in the predictions
 _MANY = 100 # images; if none of so many can be read, something else is wrong
 
-def _write_list(source, bands, out):
+def _write_list(source, bands, id_column, out):
     "List the images of a source in a parquet file"
-    images = list_images(source, bands)
+    images = list_images(source, bands, id_column)
     with atomic_write(out) as tmp, pq.ParquetWriter(tmp, _LISTED) as f:
         rows = list(islice(images, _ROWS))
         if not rows: raise BadInput('contains no images', file=source)
@@ -135,7 +135,7 @@ def columns_of_shard(self:ShardPredictor):
 def _read(self:ShardPredictor, image):
     "The stored pixels of an image for each way to look at it, or what is wrong with it"
     try:
-        image = image.fetched() if isinstance(image, ImageUrl) else image
+        image = in_memory(image)
         return [read_stored(image, *o) for o in self.looks]
     except BadInput as e: return e.problem
 
@@ -178,7 +178,8 @@ def _pair(self:ShardPredictor, batch, schema, lost):
 @patch
 def _tables(self:ShardPredictor, rows, schema, lost):
     "(predictions, unreadable images) of some rows of the list, batch by batch"
-    images = ((row, image) for o in rows for row,image in zip(o, open_images(o)))
+    listed,again = tee(chain.from_iterable(rows))
+    images = zip(listed, open_images(again, self.preds[0].schema.id_column))
     def read(o): return self._read(o[1])
     def pair(batch): return self._pair(batch, schema, lost)
     n = min(self.bs, 64) if self.on_cpu else self.bs      # small ones keep all cores busy to the end of a shard
@@ -266,7 +267,10 @@ def __call__(self:ShardPredictor,
 def _locally(predictor, todo, wait):
     "Predict shards one after the other, without those that another process is working on, unless it has to wait for it"
     for k in todo:
-        with suppress(Busy): yield predictor(k, wait)
+        try:
+            with suppress(Busy): yield predictor(k, wait)
+        except FileNotFoundError:      # of the lock: it went when another process finished the survey
+            if not shard_files(predictor.out, k)[0].exists(): raise
 
 class _Actor:
     "A process of Ray that holds the networks"
@@ -296,6 +300,7 @@ def _with_ray(todo, *args, **kwargs):
     actor = ray.remote(**needs)(_Actor)
     actors = [actor.remote(threads, *args, **kwargs) for _ in range(min(gpus or cpus, len(todo)))]
     try: yield from filter(None, ActorPool(actors).map_unordered(lambda a,k: a.run.remote(k), todo))
+    except ray.exceptions.RayTaskError as e: raise e.cause from None      # its own text is a traceback
     finally:
         for o in actors: ray.kill(o)
 
@@ -325,22 +330,23 @@ def _check_survey(shards, shard, engine, bs, form, std, votes):
 # %% ../../nbs/33_inference.survey.ipynb #d9a08663
 def _digest(network):
     "What tells one network from another, wherever their files lie"
-    return hashlib.blake2s(network.weights_file.read_bytes(), digest_size=10).hexdigest()
+    said = json.dumps(network.info, sort_keys=True, default=str).encode()      # a head's checksum among it
+    return hashlib.blake2s(said+network.weights_file.read_bytes(), digest_size=10).hexdigest()
 
 def _source_print(source):
     "What tells one state of a source from another, without looking at every image"
-    if is_url(source): return str(source)
+    if is_url(source): return without_password(source)
     source = Path(source).absolute()
     return str(source) if source.is_dir() or not source.exists() else file_fingerprint(source)
 
 def _list_once(images, predictor, out):
     "List the images, unless another process did"
-    listed,lock = out/'images.parquet',out/'.locks'/'list'
+    listed,lock,own = out/'images.parquet',out/'.locks'/'list',predictor.preds[0].schema.id_column
     lock.parent.mkdir(exist_ok=True)
     with locked(lock, notice='Another process is listing the images; waiting for it'):
         if not listed.exists():
-            _write_list(images, predictor.looks[0][2].bands, listed)
-            some = list(open_images(next(_listed(listed, 0, 256))))
+            _write_list(images, predictor.looks[0][2].bands, own, listed)
+            some = list(open_images(next(_listed(listed, 0, 256)), own))
             notes = {reading_note(some, p.reading) for p in predictor.preds}
             print(*[f'of the first images, {o}\n' for o in notes if o], sep='', end='', file=sys.stderr, flush=True)
 

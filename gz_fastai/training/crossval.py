@@ -79,6 +79,7 @@ def _check_fold(cfg, fold):
 
 def _train_fold(rec, cfg, i):
     "Train a fold, unless it is finished or another process trains it"
+    check_time()
     folder = rec.path/f'fold{i}'
     print(f'Fold {i} of {cfg.folds}', flush=True)
     try: train(replace(cfg, fold=i, out=str(folder)))

@@ -7,7 +7,7 @@ __all__ = ['distribution', 'default_space', 'read_space', 'suggest_value', 'firs
            'ended_trials', 'trials_table', 'tune']
 
 # %% ../../nbs/45_training.tune.ipynb #e86699f1
-import contextlib, datetime, math, re, shutil, time, warnings
+import contextlib, datetime, math, os, re, shutil, time, warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import TrialState
 from optuna_integration.fastaiv2 import FastAIV2PruningCallback
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from ..core import *
@@ -139,11 +138,6 @@ class NotAtTheEnd(optuna.pruners.BasePruner):
         return trial.last_step+1 < self.epochs and self.pruner.prune(study, trial)
 
 # %% ../../nbs/45_training.tune.ipynb #4639f7b5
-def _without_password(url):
-    "The URL of a database as it may be shown"
-    try: return make_url(url).render_as_string(hide_password=True)
-    except Exception: return url     # it is none
-
 def _database(url, **kwargs):
     "A database for Optuna, with its tables, which several processes may find missing at the same time"
     url = re.sub('^postgresql://', 'postgresql+psycopg://', url)      # the driver of this package's extra
@@ -152,7 +146,7 @@ def _database(url, **kwargs):
         except Exception as e:   # of SQLAlchemy and its drivers
             made = isinstance(e, (IntegrityError, ProgrammingError))      # by another process, just now
             problem = f'cannot be opened ({first_line(e)})'
-            if not (made and more): raise BadInput(problem, file=_without_password(url)) from None
+            if not (made and more): raise BadInput(problem, file=without_password(url)) from None
         time.sleep(.5)
 
 def open_study(
@@ -207,7 +201,7 @@ def _objective(cfg, space, archs, out):
         prune = FastAIV2PruningCallback(trial, 'rmse')
         return train(replace(cfg, **params, out=str(folder)), cbs=[prune]).metrics['rmse']
     def run(trial):
-        trial.set_user_attr('begun', True)
+        trial.set_user_attr('begun', os.getpid())
         folder = out/'trials'/f'{trial.number:04d}'
         shutil.rmtree(folder, ignore_errors=True)
         try: return score(trial, folder)
@@ -272,6 +266,7 @@ def _search(study, objective, remaining, out):
             broken.append(e)
             raise
     while remaining(ended := ended_trials(study)):
+        check_time()
         with warnings.catch_warnings(), turn:
             warnings.simplefilter('ignore', ExperimentalWarning)
             running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
@@ -293,6 +288,7 @@ def _retrain(cfgs, seeds, out):
     rows = []
     for seed in range(seeds):
         for name,cfg in cfgs.items():
+            check_time()
             folder = out/'retrained'/f'{name}-seed{seed}'
             with _log(out) as f, contextlib.redirect_stdout(f):
                 train(replace(cfg, seed=seed, out=str(folder)))     # nothing to do where it is finished
@@ -377,6 +373,16 @@ def _finish_once(rec, *args):
     return Study(out)
 
 # %% ../../nbs/45_training.tune.ipynb #80f9fe2d
+#| export
+
+# %% ../../nbs/45_training.tune.ipynb #af3fa511
+def _recorded(storage, out):
+    "The database as the folder names it: without a password, unless an older version wrote that"
+    old = read_record(out) if out.is_dir() else None
+    same = old and old.requested.get('storage') == storage
+    return storage if same or not storage else without_password(storage)
+
+# %% ../../nbs/45_training.tune.ipynb #c863a24f
 def tune(
     cfg:Config,          # what is not searched; its epochs are those of the runs at the end
     archs=('vgg7',),     # backbones to choose among
@@ -397,7 +403,7 @@ def tune(
     cfg = replace(cfg, arch=archs[0], **fixed)
     first = first_trial(cfg, searched) | ({'arch': archs[0]} if len(archs) > 1 else {})
     asked = config_record(cfg) | dict(archs=archs, space=searched, trial_epochs=trial_epochs)
-    asked |= dict(finalists=finalists, seeds=seeds, study=study, storage=storage and _without_password(storage))
+    asked |= dict(finalists=finalists, seeds=seeds, study=study, storage=_recorded(storage, out))
     judged = replace(cfg, epochs=trial_epochs, fold=0, folds=10)
     old = check_folder('study', out, asked, config_defaults())
     cat = None if old and old.state == 'finished' else config_catalogue(judged)
