@@ -116,14 +116,18 @@ def test_a_killed_run_resumes(command, galaxies, cache, tmp_path):
     straight = command('gz_fastai_train', *args, '--out', 'straight', **one)
     assert straight.returncode == 0, straight.stderr
     env = os.environ | dict(GZ_FASTAI_CACHE=str(cache), OMP_NUM_THREADS='1')
-    child = subprocess.Popen([BIN/'gz_fastai_train', *map(str, args), '--out', 'killed'], cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    history, until = tmp_path/'killed'/'history.csv', time.time()+240
-    while not (history.exists() and len(history.read_text().splitlines()) > 2) and time.time() < until: time.sleep(.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    history = tmp_path/'killed'/'history.csv'
+    for number, lines, status in ((signal.SIGUSR1, 1, 75), (signal.SIGKILL, 4, -9)):       # after an epoch; at once
+        child = subprocess.Popen([BIN/'gz_fastai_train', *map(str, args), '--out', 'killed'], cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        until = time.time()+240
+        while not (history.exists() and len(history.read_text().splitlines()) > lines) and time.time() < until: time.sleep(.01)
+        child.send_signal(number)
+        said = child.communicate()[1]
+        assert child.returncode == status, said
+        assert 'the time is up; run the same command' in said or number == signal.SIGKILL
     assert json.loads((tmp_path/'killed'/'experiment.json').read_text())['state'] == 'running'
     res = command('gz_fastai_train', *args, '--out', 'killed', **one)
-    assert res.returncode == 0 and re.search(r'after [2-7] of 8 epochs', res.stdout), (res.stdout, res.stderr)
+    assert res.returncode == 0 and re.search(r'after [4-7] of 8 epochs', res.stdout), (res.stdout, res.stderr)
     a, b = (pd.read_csv(tmp_path/o/'history.csv').drop(columns='time') for o in ('straight', 'killed'))
     assert a.equals(b), (a, b)
     assert pd.read_csv(tmp_path/'straight'/'valid.csv').equals(pd.read_csv(tmp_path/'killed'/'valid.csv'))
