@@ -21,6 +21,7 @@ from .labels import *
 def is_url(
     source, # a path or a URL
 ) -> bool:
+    "Whether this is a URL."
     return '://' in str(source)
 
 def _filesystem(url):

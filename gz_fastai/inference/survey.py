@@ -238,7 +238,7 @@ def shard_counts(
 @patch
 def __call__(self:ShardPredictor,
     k:int, # the shard, from 0
-    wait:bool=False, # for another process that is working on it; otherwise `Busy` is raised
+    wait:bool=False, # for another process that is working on it; otherwise that is an error
 ) -> dict: # as shard_counts
     "Predict a shard, unless it is there; raises `RuntimeError` where none of its many images can be read."
     done,bad = shard_files(self.out, k)
