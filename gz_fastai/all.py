@@ -39,7 +39,7 @@ from .inference.baselines import all_baselines, central_pixel, constant_baseline
 from .training.config import Config
 from .training.checkpoint import Checkpoint
 from .training.train import config_catalogue, run_from_learner, train
-from .training.crossval import crossval, ensemble_weights, fold_table
+from .training.crossval import crossval, ensemble_weights
 from .training.tune import open_study, trials_table, tune
 from .report.figures import occlusion, plot_history, plot_questions, plot_reliability, plot_schedule
 from .report.figures import plot_votes, show_tree

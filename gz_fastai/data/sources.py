@@ -48,8 +48,7 @@ class ImageUrl(ImageItem):
     @property
     def name(self): return self.url.rpartition('/')[2]
     def __str__(self): return self.url
-    def read_bytes(self):
-        return self.fetched().data
+    def read_bytes(self): return self.fetched().data
     def fetched(self):
         "Its bytes, as an `ImageBytes`; raises `BadInput` where there is no such file, and `OSError` where it cannot be reached."
         for pause in (1, 4, 16, None):
@@ -88,7 +87,7 @@ def in_memory(
         os.stat(image)
         return ImageBytes(read_limited(image), image_name(image), str(image))
     except FileNotFoundError: raise BadInput('there is no such file', file=image) from None
-    except PermissionError: raise BadInput('must not be read', file=image) from None
+    except PermissionError: raise BadInput('cannot be read: permission denied', file=image) from None
 
 # %% ../../nbs/12b_data.sources.ipynb #c2eab1c1
 def _walk(folder, seen):
