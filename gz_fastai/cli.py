@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_config', 'train_command', 'crossval_command', 'tune_command', 'predict_command', 'report_command',
-           'export_command', 'baseline_command', 'data_command']
+           'export_command', 'baseline_command', 'data_command', 'main']
 
 # %% ../nbs/60_cli.ipynb #93822d3a
 import argparse, ast, contextlib, errno, io, json, os, re, sys, tempfile, tokenize, traceback, warnings
@@ -13,9 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fastcore.docments import docments
+from fastcore.imports import IN_NOTEBOOK
 
 import gz_fastai
 from .core import *
+from .launch import *
 from .training.config import *
 
 # %% ../nbs/60_cli.ipynb #ab534fbe
@@ -168,6 +170,8 @@ def _one_line(parser, work, resumes=''):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         parser.exit(1)
     except TimeUp: parser.exit(75, f'{parser.prog}: the time is up{resumes}\n')      # EX_TEMPFAIL of sysexits.h
+    except Lost:
+        parser.exit(LOST, None if launched() else f'{parser.prog}: another process of this training has ended{resumes}\n')
     except KeyboardInterrupt: parser.exit(130, f'\n{parser.prog}: interrupted{resumes}\n')
     except Exception as e:
         if getattr(e, 'errno', None) in _WRONG_PATH: parser.exit(2, f'{parser.prog}: {_flat(_explained(e))}\n')
@@ -194,7 +198,17 @@ def _train_parser():
     p.flags(_config_params(), 'data valid schema bands fov arch pretrained weights finetune loss activation size epochs minutes lr seed log out')
     p.add_argument('--config', metavar='FILE', help=_CONFIG)
     p.add_argument('--list-archs', nargs='?', const='*', metavar='PATTERN', help="print the names that --arch takes, for example 'conv*'")
+    p.add_argument('--processes', type=int, metavar='N', help='share the training among N processes of this machine, one for each GPU')
     return p
+
+def _launch(parser, n, argv):
+    "Run the same command in n processes"
+    if not 1 <= n <= 1024: parser.error(f'--processes must be between 1 and 1024, not {n}')
+    words = iter(sys.argv[1:] if argv is None else argv)
+    rest = [o for o in words if not (o.startswith('--processes=') or o == '--processes' and next(words))]
+    from gz_fastai.launch import launch
+    status,line = launch([sys.executable, '-m', 'gz_fastai.cli', 'train', *rest], n)
+    parser.exit(status, f'{parser.prog}: {_flat(line)}\n' if line else None)
 
 def _archs(pattern):
     "The names that `--arch` takes"
@@ -208,14 +222,19 @@ def train_command(
     "`gz_fastai_train`"
     parser = _train_parser()
     given = vars(parser.parse_args(argv))
+    if given.get('processes', 1) != 1: _launch(parser, given['processes'], argv)
+    given.pop('processes', None)
+    end_with_launcher()
     end_on_signal()
     with _one_line(parser, 'the training', _RESUMES):
         if 'list_archs' in given:
             return print('\n'.join(_archs(given['list_archs'])) or f'no arch is called {given["list_archs"]}')
         cfg = read_config(given)
         from gz_fastai.model.runs import score_table
+        from gz_fastai.distributed import is_first
         from gz_fastai.training.train import train
         run = train(cfg)
+        if not is_first(): return
         print(f'\n{score_table(run)}\n', flush=True)
         print(_with_report(parser, run))
 
@@ -490,3 +509,17 @@ def data_command(
     work = dict(check=_check_data, convert=_convert_table, fetch=_fetch_data, sample=_make_data, cache=_cache)[action]
     with _one_line(parser, f'gz_fastai_data {action}'): status = work(**given)
     if status: parser.exit(status)
+
+# %% ../nbs/60_cli.ipynb #a066df47
+_COMMANDS = dict(train=train_command, crossval=crossval_command, tune=tune_command, predict=predict_command, report=report_command,
+                 export=export_command, baseline=baseline_command, data=data_command)
+
+def main(
+    argv=None, # the name of a command, and its arguments; default: those of the process
+):
+    "`python -m gz_fastai.cli`"
+    name,*rest = (sys.argv[1:] if argv is None else argv) or ['']
+    if name not in _COMMANDS: sys.exit(f'python -m gz_fastai.cli takes one of {", ".join(_COMMANDS)}, and its arguments')
+    _COMMANDS[name](rest)
+
+if __name__ == '__main__' and not IN_NOTEBOOK: main()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BadInput', 'Busy', 'check_choice', 'plural', 'first_line', 'remove_partial', 'naming', 'atomic_write',
            'atomic_folder', 'check_place', 'read_text', 'read_json', 'read_toml', 'write_json', 'without_password',
-           'locked', 'TimeUp', 'end_on_signal', 'check_time', 'cache_home', 'is_terminal', 'in_threads']
+           'locked', 'TimeUp', 'Lost', 'end_on_signal', 'check_time', 'cache_home', 'is_terminal', 'in_threads']
 
 # %% ../nbs/00_core.ipynb #d746a6b2
 import errno, json, os, platform, re, secrets, shutil, signal, stat, sys, threading, tomllib, zlib
@@ -222,6 +222,8 @@ def locked(
 # %% ../nbs/00_core.ipynb #d302234c
 class TimeUp(KeyboardInterrupt): "A signal asked for an end; what was done is kept, and the same command resumes."
 
+class Lost(KeyboardInterrupt): "Another process of this training has ended; what was done is kept, and the same command resumes."
+
 _signals = []
 
 def end_on_signal():
@@ -232,9 +234,11 @@ def end_on_signal():
     able = hasattr(signal, 'SIGUSR1') and threading.current_thread() is threading.main_thread()
     if able: signal.signal(signal.SIGUSR1, asked)
 
-def check_time():
+def check_time(
+    among=bool, # from whether this process was asked to whether any was, of several that work together
+):
     "Raise `TimeUp` where SIGUSR1 came since `end_on_signal`."
-    if _signals:
+    if among(_signals):
         _signals.clear()
         raise TimeUp
 

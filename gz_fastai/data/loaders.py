@@ -112,11 +112,13 @@ class VoteCounts(VoteFractions):
 
 # %% ../../nbs/19_data.loaders.ipynb #d1374108
 class GalaxyDL(TfmdDL):
-    "A `TfmdDL` that fetches each batch with one gather per block instead of item by item."
+    "A `TfmdDL` that fetches each batch with one gather per block instead of item by item; of several processes each takes its `share`."
+    share = 0,1     # the number of this process, and how many there are
     def create_batches(self, samps):
+        first,n = self.share
         for idxs in self.chunkify(samps):
-            items = [self.dataset.items[i] for i in idxs]
-            yield tuple(tl.tfms(items) for tl in self.dataset.tls)
+            items = [self.dataset.items[i] for i in idxs[first::n]]
+            if items: yield tuple(tl.tfms(items) for tl in self.dataset.tls)
 
 # %% ../../nbs/19_data.loaders.ipynb #6b9b8d7e
 def _check_store(store, cat, crop, size):

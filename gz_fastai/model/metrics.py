@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from fastai.learner import Metric
 
+from ..distributed import *
 from ..data.schema import *
 from .votes import *
 
@@ -151,6 +152,7 @@ class GalaxyRMSE(Metric):
         else:
             self.total += (pred-learn.y).float().square().sum().item()
             self.count += pred.numel()
+    def share(self): self.total,self.count = summed([float(self.total), float(self.count)])
 
     @property
     def value(self): return float((self.total/self.count)**.5) if self.count else None
@@ -163,17 +165,18 @@ class QuestionAccuracy(Metric):
         schema:Schema=GZ2, # what the columns are
     ): self.schema = schema
 
-    def reset(self): self.right,self.count = 0,0
+    def reset(self): self.right,self.count = np.zeros((2, len(self.schema.questions)))
     def accumulate(self, learn):
         pred = learn.loss_func.activation(learn.pred.detach())
         pred,targ,votes = _arrays(pred, learn, self.schema)
         counts = [(right[asked].sum(), asked.sum()) for right,asked,_ in _leading(pred, targ, self.schema, votes)]
         right,count = np.array(counts).T
         self.right,self.count = self.right+right,self.count+count
+    def share(self): self.right,self.count = summed(np.stack([self.right, self.count]))
 
     @property
     def value(self):
-        some = np.asarray(self.count) > 0
+        some = self.count > 0
         return float((self.right[some]/self.count[some]).mean()) if some.any() else None
 
 # %% ../../nbs/21_model.metrics.ipynb #9f8b6dfe
@@ -190,10 +193,14 @@ class VotesNLL(Metric):
         self.sure = hasattr(loss, 'concentrations')
         self.pred.append((loss.concentrations if self.sure else loss.activation)(raw).float().cpu().numpy())
         self.counts.append(learn.y.float().cpu().numpy())
+    def share(self):
+        none = np.zeros((0, len(self.schema)), dtype='float32')
+        self.pred,self.counts = [[gathered(np.concatenate([none, *o]))] for o in (self.pred, self.counts)]
+        self.sure = anyone(self.sure)
 
     @property
     def value(self):
-        if not self.counts: return None
+        if not sum(map(len, self.counts)): return None
         pred,counts = np.concatenate(self.pred),np.concatenate(self.counts)
         if not self.sure: pred = to_concentrations(pred, fit_concentration(pred, counts, self.schema), self.schema)
         return float(votes_nll(pred, counts, self.schema).sum(1).mean())

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from ..core import *
+from ..distributed import *
 from ..model.backbones import *
 from ..model.optimizer import *
 
@@ -27,18 +28,30 @@ def _under(prefix, d): return {k[len(prefix)+1:]: v for k,v in d.items() if k.st
 def _listed(o): return [_listed(x) for x in o] if isinstance(o, tuple) else o
 def _tupled(o): return tuple(_tupled(x) for x in o) if isinstance(o, list) else o
 
+def _of_all(state): return torch.from_numpy(gathered(state.numpy()[None])) if processes() > 1 else state
+
 def _random_state(learn):
-    "The state of every generator of random numbers: tensors, and plain data"
-    tensors = dict(torch=torch.get_rng_state())
-    if learn.dls.device.type == 'cuda': tensors['cuda'] = torch.cuda.get_rng_state()
+    "The state of every generator of random numbers: tensors, those of several processes row by row, and plain data"
+    tensors = dict(torch=_of_all(torch.get_rng_state()))
+    if learn.dls.device.type == 'cuda': tensors['cuda'] = _of_all(torch.cuda.get_rng_state())
     name,keys,*rest = np.random.get_state()
     plain = dict(python=_listed(random.getstate()), loader=_listed(learn.dls.train.rng.getstate()))
     return tensors,plain | dict(numpy=[name, keys.tolist(), *rest])
 
-def _set_random_state(learn, tensors, plain):
+def _set_torch_state(learn, tensors, epoch):
+    "Put back the generators of torch, or start new ones where another number of processes goes on"
+    n = len(tensors['torch']) if tensors['torch'].ndim == 2 else 1
+    if n != processes():
+        print(f'the run began with {plural(n, "process", "processes")}: augmentation and dropout draw new random numbers', flush=True)
+        torch.manual_seed(torch.initial_seed()+epoch)
+        return
+    mine = {k: v[rank()].clone() if v.ndim == 2 else v for k,v in tensors.items()}
+    torch.set_rng_state(mine['torch'])
+    if 'cuda' in mine and learn.dls.device.type == 'cuda': torch.cuda.set_rng_state(mine['cuda'])
+
+def _set_random_state(learn, tensors, plain, epoch=0):
     "Put back what `_random_state` took"
-    torch.set_rng_state(tensors['torch'])
-    if 'cuda' in tensors and learn.dls.device.type == 'cuda': torch.cuda.set_rng_state(tensors['cuda'])
+    _set_torch_state(learn, tensors, epoch)
     random.setstate(_tupled(plain['python']))
     name,keys,*rest = plain['numpy']
     np.random.set_state((name, np.array(keys, dtype='uint32'), *rest))
@@ -147,9 +160,11 @@ def after_epoch(self:Checkpoint):
     self.rows.append(row)
     self.names = list(self.recorder.metric_names)
     self.folder.mkdir(parents=True, exist_ok=True)
-    _write_state(self.file, *self.state())
-    self.write_history()
-    if self.epoch+1 < self.n_epoch: check_time()
+    state = self.state()
+    if rank() == 0:
+        _write_state(self.file, *state)
+        self.write_history()
+    if self.epoch+1 < self.n_epoch: check_time(anyone)
 
 # %% ../../nbs/41_training.checkpoint.ipynb #40c36b05
 @patch
@@ -157,6 +172,7 @@ def resume(self:Checkpoint,
     learn, # made as the one that was interrupted
 ) -> int:  # number of epochs that are done
     "Continue from the checkpoint; without one, start at the beginning."
+    agree('checkpoints', self.file.exists())
     if not self.file.exists(): return 0
     with _using(self.file):
         tensors,plain = self.saved = _read_state(self.file)
@@ -166,7 +182,7 @@ def resume(self:Checkpoint,
         _set_opt_state(learn.opt, _under('opt', tensors), plain)
     if 'names' in plain:     # 0.1.0 did not keep them; what was killed before it wrote the last row has them
         self.names = plain['names']
-        self.write_history()
+        if rank() == 0: self.write_history()
     learn._do_fit = partial(_fit_rest, learn, len(self.rows))
     return len(self.rows)
 
@@ -190,7 +206,7 @@ def before_epoch(self:Checkpoint):
     if self.saved is None: return
     (tensors,plain),self.saved = self.saved,None
     with _using(self.file):
-        _set_random_state(self.learn, _under('random', tensors), plain['random'])
+        _set_random_state(self.learn, _under('random', tensors), plain['random'], self.epoch)
         _set_recorder(self.recorder, plain, self.dls.device)
         if plain['scaler']: self.learn.scaler.load_state_dict(plain['scaler'])
         for c in self.learn.cbs.filter(lambda o: isinstance(o, TrackerCallback)): _show_rows(c, self.rows)

@@ -14,6 +14,7 @@ from scipy.optimize import nnls
 
 from ..core import *
 from ..experiment import *
+from ..distributed import *
 from ..data.labels import *
 from ..data.catalogue import *
 from ..data.store import *
@@ -93,6 +94,7 @@ def crossval(
     fold:int=None, # train this fold alone, counted from 0: machines can share the work
 ) -> CrossVal:     # None where folds are still missing
     "Train a run per fold, and predict each training galaxy by the run that did not see it; raises `BadInput` as `train`."
+    check_alone('a cross-validation')
     _check_fold(cfg, fold)
     if cfg.minutes: raise BadInput('folds are compared, so each has as many epochs', remedy='set epochs, not minutes')
     asked = {k: v for k,v in config_record(cfg).items() if k != 'fold'}

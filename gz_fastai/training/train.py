@@ -24,6 +24,7 @@ from torch import nn
 
 from ..core import *
 from ..experiment import *
+from ..distributed import *
 from ..data.schema import *
 from ..data.campaigns import *
 from ..data.labels import *
@@ -166,6 +167,12 @@ def _callbacks(cfg):
     if cfg.ema: res.append(EMACallback(cfg.ema))
     return res
 
+def _check_share(dls):
+    "Refuse batches that are too small to be shared"
+    n = processes()
+    problem = f'batches of {dls.bs} are too small for {n} processes, which need two galaxies each'
+    if dls.bs < 2*n: raise BadInput(problem, remedy='take a larger bs or fewer processes')
+
 def _check_log(log):
     "Refuse early a logger that cannot log"
     if log is None: return
@@ -252,7 +259,7 @@ def _bundle_info(cfg, cat, dls, metrics, versions, concentration=None):
 
 def _validate(learn):
     "Fractions for the validation galaxies, and concentrations where the loss gives them"
-    half = [c for c in learn.cbs if isinstance(c, HalfPrecision)]      # scores are the network's, and not the machine's
+    half = [c for c in learn.cbs if isinstance(c, (HalfPrecision, ShareWork))]      # scores are the network's, and not the machine's
     loss,sure = learn.loss_func,hasattr(learn.loss_func, 'concentrations')
     with learn.no_bar(), learn.removed_cbs(half): pred = learn.get_preds(act=noop if sure else None)[0]
     return (loss.activation(pred).numpy(),loss.concentrations(pred).numpy()) if sure else (pred.numpy(),None)
@@ -300,7 +307,7 @@ def _check(cfg):
     "Refuse early what cannot be trained; the device"
     check_arch(cfg.arch)
     _check_log(cfg.log)
-    return checked_device(cfg.device)
+    return local_device(checked_device(cfg.device))
 
 def _checked_recipe(cfg, schema, device, channels):
     "`cfg` with what the network decides, once it is known to exist and to take images of that size; a line on each choice"
@@ -314,11 +321,11 @@ def _checked_recipe(cfg, schema, device, channels):
 # %% ../../nbs/43_training.train.ipynb #b8fe878b
 def _begin(rec, cfg, make_learner, start):
     "`cfg` as this run began, or begins now"
-    begun = {k: rec.resolved[k] for k in ('lr', 'epochs') if k in rec.resolved}
+    begun = told(rec and {k: rec.resolved[k] for k in ('lr', 'epochs') if k in rec.resolved})
     if len(begun) == 2: return replace(cfg, **begun)
     cfg,notes = _probe(cfg, make_learner, start)
     if notes: print(*[f'  {o}' for o in notes], sep='\n', flush=True)
-    return cfg
+    return replace(cfg, **told(dict(lr=cfg.lr, epochs=cfg.epochs)))
 
 def _chosen(cfg):
     "What became of the settings that may be left open"
@@ -353,44 +360,58 @@ def _reading(cfg, cat, old):
 def _already(out, asked):
     "The run that is finished in this folder"
     with claim('run', out, asked, config_defaults()): print(f'{out} holds this run, finished', flush=True)
-    return Run(out)
 
-def _work(rec, cfg, cat, store, device, start, cbs):
-    "Train and save the run of `rec`, new or unfinished"
-    out = rec.path
-    rec.resolve(reading=store.reading.to_dict())
-    rec.pin(**cat.digest(), images=store.digest)
-    def make_learner(c): return build_learner(c, cat, store, device, out)
-    cfg = _begin(rec, cfg, make_learner, start)
-    rec.resolve(**_chosen(cfg), device=str(device))
-    learn = make_learner(cfg)
+def _claimed(out, asked):
+    "The record of this run, for the first of several processes alone"
+    return claim('run', out, asked, config_defaults()) if rank() == 0 else contextlib.nullcontext()
+
+def _print_size(learn, cfg):
+    "How large the training is, in words"
     trained,every = count_trained(learn.model)
     part = f'{trained:,} of {every:,} parameters are trained' if trained < every else f'{every:,} parameters'
-    print(f'{part}, {plural(cfg.epochs, "epoch")}', flush=True)
+    shared = f', {learn.dls.bs} galaxies a step shared by {processes()} processes' if processes() > 1 else ''
+    print(f'{part}, {plural(cfg.epochs, "epoch")}{shared}', flush=True)
     batches = len(learn.dls.train)
     few = f'an epoch has {plural(batches, "batch", "batches")}, so it takes one step'
     if cfg.accumulate > batches: print(f'accumulate {cfg.accumulate}: {few}', flush=True)
+
+# %% ../../nbs/43_training.train.ipynb #7fdc7f35
+def _work(rec, out, cfg, cat, store, device, start, cbs):
+    "Train a run, new or unfinished, and save it; of several processes only the first has its record"
+    pins = dict(cat.digest(), images=store.digest)
+    agree('galaxies', pins)
+    if rec:
+        rec.resolve(reading=store.reading.to_dict())
+        rec.pin(**pins)
+    def make_learner(c):
+        learn = build_learner(c, cat, store, device, out)
+        return learn.add_cb(ShareWork()) if processes() > 1 else learn
+    cfg = _begin(rec, cfg, make_learner, start)
+    if rec: rec.resolve(**_chosen(cfg), device=str(device), **dict(processes=processes()) if processes() > 1 else {})
+    learn = make_learner(cfg)
+    _check_share(learn.dls)
+    _print_size(learn, cfg)
     checkpoint = Checkpoint(out)
-    config = dict(requested=rec.requested, resolved=rec.resolved, versions=rec.versions)
-    _fit(learn, cfg, checkpoint, [*_logger(cfg.log, out, config), *cbs])
+    config = rec and dict(requested=rec.requested, resolved=rec.resolved, versions=rec.versions)
+    _fit(learn, cfg, checkpoint, [*(_logger(cfg.log, out, config) if rec else []), *cbs])
+    if not rec: return
     _save(out, cfg, cat, learn, checkpoint.seconds, rec.versions)
     rec.finish()
     if cfg.log == 'wandb': sys.modules['wandb'].finish()
 
 # %% ../../nbs/43_training.train.ipynb #961e587e
-def train(
-    cfg:Config, # what to do
-    cbs=(),     # further fastai callbacks
-) -> Run:
-    """Train a network as `cfg` says and write its folder; an unfinished folder with the same settings resumes.
-    Raises `BadInput` before the training where something is wrong, and `FloatingPointError` where the training diverges."""
-    start,out,asked = time.time(),run_folder(cfg),config_record(cfg)
-    old = check_folder('run', out, asked, config_defaults())
-    if old and old.state == 'finished': return _already(out, asked)
+def _train(cfg, cbs, start):
+    "Train in this process, or in this one of several; the folder"
+    out,asked = Path(told(str(run_folder(cfg)))),config_record(cfg)
+    old = check_folder('run', out, asked, config_defaults()) if rank() == 0 else None
+    if told(bool(old) and old.state == 'finished'):
+        if rank() == 0: _already(out, asked)
+        return out
     device = _check(cfg)
     cat = config_catalogue(cfg)
     check_loss(cfg.loss, cat.schema, cat.counts is not None, cat.labels_file)
     reading,seen = _reading(cfg, cat, old)
+    if processes() > 1: reading = check_reading(told(reading.to_dict()))
     cfg,notes = _checked_recipe(cfg, cat.schema, device, reading.n)
     print(cat, *cat.notes, sep='\n  ', flush=True)
     print(f'Training {cfg.arch} at {cfg.size} px on {device}, into {out}', *notes, *seen, sep='\n  ', flush=True)
@@ -398,11 +419,23 @@ def train(
     if store.note: print(f'  {store.note}', flush=True)
     if len(store.bad): print(f'{plural(len(store.bad), "unreadable image")} skipped; the first: {store.bad.problem.iloc[0]}', flush=True)
     cat = cat.exclude(store.bad.row)
-    with claim('run', out, asked, config_defaults()) as rec:
-        if rec.state != 'finished': _work(rec, cfg, cat, store, device, start, cbs)
+    with _claimed(out, asked) as rec:
+        if not told(rec and rec.state == 'finished'): _work(rec, out, cfg, cat, store, device, start, cbs)
     gc.collect()
     if device.type != 'cpu': getattr(torch, device.type).empty_cache()
-    return Run(out)
+    wait()
+    return out
+
+# %% ../../nbs/43_training.train.ipynb #1b413415
+def train(
+    cfg:Config, # what to do
+    cbs=(),     # further fastai callbacks
+) -> Run:
+    """Train a network as `cfg` says and write its folder; an unfinished folder with the same settings resumes. Processes that
+    torchrun or `accelerate launch` started share one training. Raises `BadInput` before the training where something is wrong,
+    and `FloatingPointError` where the training diverges."""
+    start = time.time()
+    with joined(): return Run(_train(cfg, cbs, start))
 
 # %% ../../nbs/43_training.train.ipynb #5b55afb9
 def _name_of(choices, given):

@@ -25,6 +25,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from ..core import *
 from ..experiment import *
+from ..distributed import *
 from ..model.backbones import *
 from ..model.optimizer import *
 from ..model.runs import *
@@ -396,6 +397,7 @@ def tune(
     storage:str=None,    # database URL, as Optuna takes it; default: study.db in the folder
 ) -> Study:              # None where another process finishes it
     "Search, prune, and train the best again next to the default; the same call resumes. Raises `BadInput` before that where something is wrong."
+    check_alone('a search')
     out = Path(cfg.out or f'runs/tune-{time.strftime("%Y%m%d-%H%M%S")}')
     archs = list(archs)
     _check_tune(cfg, archs, minutes, dict(trials=trials, trial_epochs=trial_epochs, finalists=finalists, seeds=seeds))
