@@ -103,7 +103,7 @@ def ranks(launcher):
 def kills(args):
     data = make_sample(240, folder=args.out/'galaxies')
     (args.out/'small.toml').write_text('bs = 32\nema = 0.9\n')
-    command = [*COMMAND, '--data', str(data), '--arch', 'test_resnet', '--size', '32', '--epochs', '12', '--config', str(args.out/'small.toml'), '--processes', '2', '--out']
+    command = [*COMMAND, '--data', str(data), '--arch', 'test_resnet', '--size', '32', '--epochs', '60', '--config', str(args.out/'small.toml'), '--processes', '2', '--out']
     env = os.environ | dict(OMP_NUM_THREADS='1')
     def run(out): return subprocess.Popen([*command, str(args.out/out)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     def history(out): return pd.read_csv(args.out/out/'history.csv').drop(columns='time')

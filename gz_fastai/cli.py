@@ -153,8 +153,17 @@ def _open_streams():
         if stream is None: setattr(sys, name, open(os.devnull, 'w'))      # closed by the caller
         elif hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
 
+# %% ../nbs/60_cli.ipynb #f9ab8b2d
 # a path that cannot be is the input's fault
 _WRONG_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
+
+def _stop(parser, e, resumes):
+    "End the process that was asked to"
+    end = f'{parser.prog}: the time is up{resumes}\n'
+    if isinstance(e, TimeUp): parser.exit(75, end)      # EX_TEMPFAIL of sysexits.h
+    lost = None if launched() else f'{parser.prog}: another process of this training has ended{resumes}\n'
+    if isinstance(e, Lost): parser.exit(LOST, lost)
+    parser.exit(130, f'\n{parser.prog}: interrupted{resumes}\n')
 
 @contextlib.contextmanager
 def _one_line(parser, work, resumes=''):
@@ -169,10 +178,7 @@ def _one_line(parser, work, resumes=''):
         with contextlib.suppress(OSError):     # Python flushes once more at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         parser.exit(1)
-    except TimeUp: parser.exit(75, f'{parser.prog}: the time is up{resumes}\n')      # EX_TEMPFAIL of sysexits.h
-    except Lost:
-        parser.exit(LOST, None if launched() else f'{parser.prog}: another process of this training has ended{resumes}\n')
-    except KeyboardInterrupt: parser.exit(130, f'\n{parser.prog}: interrupted{resumes}\n')
+    except KeyboardInterrupt as e: _stop(parser, e, resumes)
     except Exception as e:
         if getattr(e, 'errno', None) in _WRONG_PATH: parser.exit(2, f'{parser.prog}: {_flat(_explained(e))}\n')
         parser.exit(1, f'{parser.prog}: {work} failed: {_flat(_explained(e))}{_traceback_file(e)}\n')
@@ -201,6 +207,7 @@ def _train_parser():
     p.add_argument('--processes', type=int, metavar='N', help='share the training among N processes of this machine, one for each GPU')
     return p
 
+# %% ../nbs/60_cli.ipynb #9b99ad8c
 def _launch(parser, n, argv):
     "Run the same command in n processes"
     if not 1 <= n <= 1024: parser.error(f'--processes must be between 1 and 1024, not {n}')
@@ -511,8 +518,8 @@ def data_command(
     if status: parser.exit(status)
 
 # %% ../nbs/60_cli.ipynb #a066df47
-_COMMANDS = dict(train=train_command, crossval=crossval_command, tune=tune_command, predict=predict_command, report=report_command,
-                 export=export_command, baseline=baseline_command, data=data_command)
+_COMMANDS = dict(train=train_command, crossval=crossval_command, tune=tune_command, predict=predict_command,
+                 report=report_command, export=export_command, baseline=baseline_command, data=data_command)
 
 def main(
     argv=None, # the name of a command, and its arguments; default: those of the process

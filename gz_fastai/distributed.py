@@ -18,7 +18,7 @@ import torch.distributed as dist
 from .core import *
 
 # %% ../nbs/02a_distributed.ipynb #b305db97
-_TIMEOUT = datetime.timedelta(hours=6)      # the first one may decode images for as long; one that dies is noticed at once
+_TIMEOUT = datetime.timedelta(hours=6)      # one may decode images for as long; one that dies is noticed at once
 
 def started() -> int:
     "How many processes were started together: 1, or the environment variable `WORLD_SIZE`."
@@ -59,9 +59,11 @@ def local_device(
     "The device for this process: of several GPUs its own; raises `BadInput` where there is none for it."
     device = torch.device(device)
     if processes() == 1 or device.type == 'cpu': return device
-    if device.type != 'cuda': raise BadInput(f'several processes cannot share {device}', remedy='set device to cpu, or train in one process')
+    hint = 'set device to cpu, or train in one process'
+    if device.type != 'cuda': raise BadInput(f'several processes cannot share {device}', remedy=hint)
     mine,n = int(os.environ.get('LOCAL_RANK') or rank()),torch.cuda.device_count()
-    if mine >= n: raise BadInput(f'process {mine+1} of this machine has no GPU: it has {plural(n, "GPU")}', remedy='start one process for each')
+    problem = f'process {mine+1} of this machine has no GPU: it has {plural(n, "GPU")}'
+    if mine >= n: raise BadInput(problem, remedy='start one process for each')
     torch.cuda.set_device(mine)
     return torch.device('cuda', mine)
 
@@ -107,6 +109,7 @@ def gathered(
     _exchange(dist.all_gather, parts, torch.from_numpy(mine))
     return np.concatenate([p.numpy()[:k] for p,k in zip(parts, sizes)])
 
+# %% ../nbs/02a_distributed.ipynb #b4df1579
 def told(
     data, # plain data of the first process; ignored elsewhere
 ):
@@ -123,7 +126,9 @@ def agree(
     value,    # plain data
 ):
     "Raise `BadInput` in every process unless the value is the same in all of them."
-    if anyone(told(value) != json.loads(json.dumps(value))): raise BadInput(f'{what} are not the same in all processes', remedy='put them where all machines find them')
+    differ = anyone(told(value) != json.loads(json.dumps(value)))
+    hint = 'put them where all machines find them'
+    if differ: raise BadInput(f'{what} are not the same in all processes', remedy=hint)
 
 def wait():
     "Wait until all processes are here."

@@ -6,7 +6,9 @@
 __all__ = ['LOST', 'launched', 'end_with_launcher', 'launch']
 
 # %% ../nbs/02_launch.ipynb #73006c3b
-import os, signal, socket, subprocess, sys, tempfile, threading, time
+import os, signal, socket, subprocess, tempfile, threading, time
+from contextlib import ExitStack
+from pathlib import Path
 
 from fastcore.utils import num_cpus
 
@@ -33,9 +35,9 @@ def _free_port():
 
 def _environment(n):
     "What tells each of n processes who it is; they share the cores"
-    port,threads = str(_free_port()),str(max(1, num_cpus()//n))
-    both = dict(WORLD_SIZE=str(n), MASTER_ADDR='127.0.0.1', MASTER_PORT=port, OMP_NUM_THREADS=os.environ.get('OMP_NUM_THREADS', threads))
+    both = dict(WORLD_SIZE=str(n), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(_free_port()))
     both[_PARENT] = str(os.getpid())
+    both['OMP_NUM_THREADS'] = os.environ.get('OMP_NUM_THREADS', str(max(1, num_cpus()//n)))
     return [os.environ | both | dict(RANK=str(i), LOCAL_RANK=str(i)) for i in range(n)]
 
 # %% ../nbs/02_launch.ipynb #bc18eeaa
@@ -67,29 +69,28 @@ def _first_words(code, said):
     if code >= 0: return (said.strip().splitlines() or [f'it ended with status {code}'])[-1]
     return f'it was ended by {signal.Signals(-code).name}; the same command resumes'
 
+def _verdict(codes, late, came, said):
+    "The status of all, and a line on what ended them unless the first one has written it; `said` gives what one wrote"
+    first,n = codes[0],len(codes)
+    if not any(codes) or first > 0 and first != LOST: return first,None
+    asked = next((o for o in came if -o in codes), None)
+    if asked: return 128+asked,None
+    guilty = next((i for i,c in enumerate(codes) if c not in (0, LOST) and i not in late), None)
+    if guilty is None: return 1,'the processes have lost each other; the same command resumes'
+    return max(1, codes[guilty]),f'process {guilty} of {n}: {_first_words(codes[guilty], said(guilty))}'
+
 def launch(
     command,       # list: a program and its arguments
     n:int,         # processes
     grace:float=10, # seconds that the others have after one has failed
 ) -> tuple:        # (exit status, a line for the user or None where the first process has written one)
-    "Run a command in n processes that work together. The first one's output is shown, and what the others write only where they alone failed."
-    with tempfile.TemporaryDirectory() as tmp:
-        logs = [None, *[open(f'{tmp}/{i}', 'w+', errors='replace') for i in range(1, n)]]
+    "Run a command in n processes that work together. What the first one writes is shown, and what another one does where it alone failed."
+    with tempfile.TemporaryDirectory() as tmp, ExitStack() as stack:
+        logs = [None, *[stack.enter_context(open(f'{tmp}/{i}', 'w', errors='replace')) for i in range(1, n)]]
         def start(env, log): return subprocess.Popen(command, env=env, stderr=log, start_new_session=True)
         ps = [start(*o) for o in zip(_environment(n), logs)]
         came = _forwarding(ps)
-        late = [] if _wait(ps, grace) else [p for p in ps if p.poll() is None]
-        for p in late: p.kill()
-        codes = [p.wait() for p in ps]
-        if not any(codes): return 0,None
-        first = codes[0]
-        if first > 0 and first != LOST: return first,None       # it has said why
-        asked = next((o for o in came if -o in codes), None)
-        if asked: return 128+asked,None
-        guilty = [i for i,(p,c) in enumerate(zip(ps, codes)) if c not in (0, LOST) and p not in late]
-        if not guilty: return 1,'the processes have lost each other; the same command resumes'
-        i,said = guilty[0],''
-        if i:
-            logs[i].seek(0)
-            said = logs[i].read()
-        return max(1, codes[i]),f'process {i} of {n}: {_first_words(codes[i], said)}'
+        late = [] if _wait(ps, grace) else [i for i,p in enumerate(ps) if p.poll() is None]
+        for i in late: ps[i].kill()
+        def said(i): return Path(f'{tmp}/{i}').read_text(errors='replace') if i else ''
+        return _verdict([p.wait() for p in ps], late, came, said)

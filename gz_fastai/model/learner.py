@@ -85,7 +85,8 @@ class Accumulate(Callback):
 def _share_metric(m):
     "Let a metric of fastai or of this package count what all processes have seen"
     if hasattr(m, 'share'): return m.share()
-    if not isinstance(m, (AvgLoss, AvgMetric)): raise BadInput(f'the metric {m.name} needs a single process', remedy='leave it out')
+    known = isinstance(m, (AvgLoss, AvgMetric))
+    if not known: raise BadInput(f'the metric {m.name} needs a single process', remedy='leave it out')
     m.total,m.count = summed([float(m.total), float(m.count)])
 
 class ShareWork(Callback):
@@ -99,8 +100,8 @@ class ShareWork(Callback):
     def before_validate(self): self._take(rank(), processes())
     def after_backward(self):
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        part = len(self.yb[0])/self.dls.bs
-        flat = torch.cat([*[g.flatten() for g in grads], self.loss.detach().float().flatten(), torch.ones(1, device=self.loss.device)])
+        part,loss = len(self.yb[0])/self.dls.bs,self.loss.detach().float().flatten()
+        flat = torch.cat([*[g.flatten() for g in grads], loss, torch.ones_like(loss)])
         *parts,loss,whole = add_up(flat*part).split([*[g.numel() for g in grads], 1, 1])
         for g,o in zip(grads, parts): torch.div(o.view_as(g), whole, out=g)
         self.learn.loss = (loss/whole).view_as(self.loss)

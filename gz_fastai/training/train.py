@@ -259,9 +259,10 @@ def _bundle_info(cfg, cat, dls, metrics, versions, concentration=None):
 
 def _validate(learn):
     "Fractions for the validation galaxies, and concentrations where the loss gives them"
-    half = [c for c in learn.cbs if isinstance(c, (HalfPrecision, ShareWork))]      # scores are the network's, and not the machine's
+    # scores are the network's, and not those of the machine or of one of several processes
+    alone = [c for c in learn.cbs if isinstance(c, (HalfPrecision, ShareWork))]
     loss,sure = learn.loss_func,hasattr(learn.loss_func, 'concentrations')
-    with learn.no_bar(), learn.removed_cbs(half): pred = learn.get_preds(act=noop if sure else None)[0]
+    with learn.no_bar(), learn.removed_cbs(alone): pred = learn.get_preds(act=noop if sure else None)[0]
     return (loss.activation(pred).numpy(),loss.concentrations(pred).numpy()) if sure else (pred.numpy(),None)
 
 def _concentrations(cat, pred):
