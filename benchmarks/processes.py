@@ -11,7 +11,7 @@ had ended, and whether the history and the predictions equal those of a run that
 processes_scores.csv, processes_scaling.csv or processes_kills.csv beside this file; the same call goes on where it was stopped.
 It needs psutil.
 """
-import argparse, json, os, random, shutil, signal, subprocess, sys, time
+import argparse, json, os, random, shutil, subprocess, sys, time
 from pathlib import Path
 
 import pandas as pd
@@ -109,7 +109,8 @@ def kills(args):
     def history(out): return pd.read_csv(args.out/out/'history.csv').drop(columns='time')
     start = time.time()
     shutil.rmtree(args.out/'straight', ignore_errors=True)
-    if run('straight').communicate() and not (args.out/'straight'/'metrics.json').exists(): raise SystemExit('the reference failed')
+    _, said = run('straight').communicate()
+    if not (args.out/'straight'/'metrics.json').exists(): raise SystemExit(f'the reference failed: {said}')
     whole = time.time()-start
     for i in range(len(rows_of('kills')), args.n):
         out, moment = f'killed{i}', whole*random.Random(i).uniform(.15, 1)

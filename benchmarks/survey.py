@@ -2,12 +2,14 @@
 
     python benchmarks/survey.py engines --n 20000 --out survey
     python benchmarks/survey.py growth --n 1000000 --side 96 --out survey
+    python benchmarks/survey.py kills --n 20000 --out survey
 
 `engines` predicts the same list of synthetic images by each engine in turn, as often as --rounds says. `growth` predicts one long list,
-of small images, and notes the time and the resident memory after each shard. Lists repeat the galaxies of a sample.
-Rows are appended to survey_engines.csv or survey_growth.csv beside this file. It needs psutil.
+of small images, and notes the time and the resident memory after each shard. `kills` kills one of Ray's actors after a third of the
+shards and the whole job after two thirds, repeats the command, and compares its result with the plain command's. Lists repeat the
+galaxies of a sample. Rows are appended to survey_engines.csv, survey_growth.csv or survey_kills.csv beside this file. It needs psutil.
 """
-import argparse, contextlib, io, os, shutil, subprocess, sys, threading, time
+import argparse, contextlib, io, os, shutil, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 import pandas as pd
@@ -70,8 +72,52 @@ def note(row):
     pd.DataFrame([row]).to_csv(table, mode='a', header=not table.exists(), index=False)
 
 
+def start(args): return subprocess.Popen([Path(sys.executable).parent/'gz_fastai_predict', *map(str, args)], start_new_session=True)
+def finished(folder): return len(list((folder/'predictions').glob('part*')))
+
+
+def wait_until(there, p):
+    "Wait while a process works"
+    while not there():
+        if p.poll() is not None: raise SystemExit('the job ended too soon')
+        time.sleep(.1)
+
+
+def actors(p):
+    "Ray's processes that predict"
+    found = []
+    for o in psutil.Process(p.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if ' '.join(o.cmdline()).startswith('ray::_Actor.run'): found.append(o)
+    return found
+
+
+def kills(model, images, args):
+    "One actor and one job killed; the row"
+    plain, folder = args.out/'kills-local', args.out/'kills-ray'
+    common = [model, '--images', images, '--shards', args.shards]
+    for o in (plain, folder): shutil.rmtree(o, ignore_errors=True)
+    if start([*common, '--out', plain]).wait(): raise SystemExit('the plain command failed')
+    ray = [*common, '--out', folder, '--engine', 'ray']
+    job = start(ray)
+    wait_until(lambda: finished(folder) >= args.shards//3 and actors(job), job)
+    actors(job)[0].kill()
+    wait_until(lambda: finished(folder) >= 2*args.shards//3, job)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.wait()
+    done = finished(folder)
+    time.sleep(15)      # what Ray leaves behind notices the end of its job
+    begun = time.time()
+    _, seen = run(ray)
+    tables = [pd.read_parquet(o/'predictions') for o in (plain, folder)]
+    same = tables[0].file_loc.equals(tables[1].file_loc) and len(tables[0]) == args.n
+    numbers = [o.select_dtypes('float').to_numpy() for o in tables]
+    return dict(shards_before=done, seconds_after=round(time.time()-begun, 1), rows=len(tables[1]), same_rows=same, difference=float(abs(numbers[0]-numbers[1]).max()),
+                mb=round(max(m for _, m in seen)))
+
+
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-p.add_argument('what', choices=['engines', 'growth'])
+p.add_argument('what', choices=['engines', 'growth', 'kills'])
 p.add_argument('--n', type=int, default=20000), p.add_argument('--side', type=int, help='of the images, pixels; default: 424')
 p.add_argument('--size', type=int, default=64), p.add_argument('--shards', type=int, default=20), p.add_argument('--rounds', type=int, default=2)
 p.add_argument('--out', type=Path, default=Path('survey'))
@@ -81,6 +127,9 @@ args.out.mkdir(exist_ok=True, parents=True)
 model = network(args.out, args.size)
 images = listed(args.out, args.n, args.side)
 same = dict(what=args.what, n=args.n, side=args.side or 424, size=args.size, shards=args.shards, cores=os.cpu_count())
+if args.what == 'kills':
+    note(same | kills(model, images, args))
+    sys.exit()
 for r in range(args.rounds if args.what == 'engines' else 1):
     for engine in ('local', 'ray') if args.what == 'engines' else ('local',):
         folder = args.out/f'{args.what}-{engine}'

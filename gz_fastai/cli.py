@@ -161,8 +161,9 @@ def _stop(parser, e, resumes):
     "End the process that was asked to"
     end = f'{parser.prog}: the time is up{resumes}\n'
     if isinstance(e, TimeUp): parser.exit(75, end)      # EX_TEMPFAIL of sysexits.h
-    lost = None if launched() else f'{parser.prog}: another process of this training has ended{resumes}\n'
-    if isinstance(e, Lost): parser.exit(LOST, lost)
+    first = launched() and os.environ.get('RANK') == '0'      # the launcher will say what ended the others
+    why = None if first else f'{parser.prog}: another process of this training has ended ({_flat(e)}){resumes}\n'
+    if isinstance(e, Lost): parser.exit(LOST, why)
     parser.exit(130, f'\n{parser.prog}: interrupted{resumes}\n')
 
 @contextlib.contextmanager
@@ -211,10 +212,11 @@ def _train_parser():
 def _launch(parser, n, argv):
     "Run the same command in n processes"
     if not 1 <= n <= 1024: parser.error(f'--processes must be between 1 and 1024, not {n}')
+    if 'WORLD_SIZE' in os.environ: parser.error('--processes has no place beside torchrun or accelerate, which start the processes')
     words = iter(sys.argv[1:] if argv is None else argv)
     rest = [o for o in words if not (o.startswith('--processes=') or o == '--processes' and next(words))]
-    from gz_fastai.launch import launch
-    status,line = launch([sys.executable, '-m', 'gz_fastai.cli', 'train', *rest], n)
+    with _one_line(parser, 'the training'):
+        status,line = launch([sys.executable, '-m', 'gz_fastai.cli', 'train', *rest], n, parser.prog)
     parser.exit(status, f'{parser.prog}: {_flat(line)}\n' if line else None)
 
 def _archs(pattern):
@@ -229,8 +231,8 @@ def train_command(
     "`gz_fastai_train`"
     parser = _train_parser()
     given = vars(parser.parse_args(argv))
-    if given.get('processes', 1) != 1: _launch(parser, given['processes'], argv)
-    given.pop('processes', None)
+    n = given.pop('processes', 1)
+    if n != 1 and 'list_archs' not in given: _launch(parser, n, argv)
     end_with_launcher()
     end_on_signal()
     with _one_line(parser, 'the training', _RESUMES):

@@ -229,8 +229,8 @@ _signals = []
 def end_on_signal():
     "From now on, note SIGUSR1 instead of ending the process."
     def asked(number, frame):
+        if not _signals: print('SIGUSR1: ending after the epoch that is under way', file=sys.stderr, flush=True)
         _signals.append(number)
-        print('SIGUSR1: ending after the epoch that is under way', file=sys.stderr, flush=True)
     able = hasattr(signal, 'SIGUSR1') and threading.current_thread() is threading.main_thread()
     if able: signal.signal(signal.SIGUSR1, asked)
 

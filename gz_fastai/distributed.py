@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['started', 'is_first', 'joined', 'rank', 'processes', 'local_device', 'add_up', 'summed', 'anyone', 'gathered', 'told',
-           'agree', 'wait', 'check_alone']
+           'agree', 'wait', 'once_per_machine', 'check_alone']
 
 # %% ../nbs/02a_distributed.ipynb #2ae47069
-import datetime, json, os
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from unittest import mock
+import atexit, datetime, json, os
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ _TIMEOUT = datetime.timedelta(hours=6)      # one may decode images for as long;
 
 def started() -> int:
     "How many processes were started together: 1, or the environment variable `WORLD_SIZE`."
-    return int(os.environ.get('WORLD_SIZE') or 1)
+    return processes() if dist.is_initialized() else int(os.environ.get('WORLD_SIZE') or 1)
 
 def is_first() -> bool:
     "Whether this process is the first of those that were started together, which alone writes and prints."
@@ -31,18 +30,21 @@ def is_first() -> bool:
 @contextmanager
 def joined():
     "Be one of the processes that were started together during the block, where the first alone prints."
-    if started() == 1: yield
-    else:
+    if 'WORLD_SIZE' not in os.environ or started() == 1:
+        yield
+        return
+    if not dist.is_initialized():
         dist.init_process_group('cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo', timeout=_TIMEOUT)
-        # fastai would gather losses and predictions by itself, which must be in step for that
-        alone = {k: v for k,v in os.environ.items() if k not in ('WORLD_SIZE', 'RANK')}
-        quiet = open(os.devnull, 'w')
-        try:
-            with quiet, mock.patch.dict(os.environ, alone, clear=True):
-                if rank() == 0: yield
-                else:
-                    with redirect_stdout(quiet), redirect_stderr(quiet): yield
-        finally: dist.destroy_process_group()
+        atexit.register(dist.destroy_process_group)
+    n = os.environ.pop('WORLD_SIZE')      # where fastai finds it, it gathers losses and predictions by itself
+    try:
+        with open(os.devnull, 'w') as quiet, ExitStack() as stack:
+            if rank(): stack.enter_context(redirect_stdout(quiet)), stack.enter_context(redirect_stderr(quiet))
+            yield
+    except BaseException:
+        atexit.unregister(dist.destroy_process_group)      # NCCL's would wait for the others, who wait for this one
+        raise
+    finally: os.environ['WORLD_SIZE'] = n
 
 # %% ../nbs/02a_distributed.ipynb #6b9ef911
 def rank() -> int: # from 0
@@ -53,24 +55,28 @@ def processes() -> int:
     "How many processes are joined."
     return dist.get_world_size() if dist.is_initialized() else 1
 
+def _local_rank(): return int(os.environ.get('LOCAL_RANK') or rank())      # among those of this machine
+
 def local_device(
-    device, # of this machine
-):
-    "The device for this process: of several GPUs its own; raises `BadInput` where there is none for it."
-    device = torch.device(device)
-    if processes() == 1 or device.type == 'cpu': return device
-    hint = 'set device to cpu, or train in one process'
-    if device.type != 'cuda': raise BadInput(f'several processes cannot share {device}', remedy=hint)
-    mine,n = int(os.environ.get('LOCAL_RANK') or rank()),torch.cuda.device_count()
+    name:str, # 'auto', 'cpu', 'cuda', or a name for a single process
+) -> str:
+    "The name of the device for this process: of several GPUs its own; raises `BadInput` where there is none for it."
+    if processes() == 1: return name
+    if name == 'auto': name = 'cuda' if torch.cuda.is_available() else 'cpu'
+    hint = 'leave device out, or set it to cuda or cpu'
+    if name not in ('cpu', 'cuda'): raise BadInput(f'several processes cannot share the device {name!r}', remedy=hint)
+    if name == 'cpu': return name
+    mine,n = _local_rank(),torch.cuda.device_count()
     problem = f'process {mine+1} of this machine has no GPU: it has {plural(n, "GPU")}'
     if mine >= n: raise BadInput(problem, remedy='start one process for each')
     torch.cuda.set_device(mine)
-    return torch.device('cuda', mine)
+    return f'cuda:{mine}'
 
 # %% ../nbs/02a_distributed.ipynb #aadad436
 def _exchange(fn, *args):
     "Call one of PyTorch's functions that all processes take part in"
     try: return fn(*args)
+    except torch.OutOfMemoryError: raise
     except RuntimeError as e: raise Lost(first_line(e)) from None
 
 def add_up(
@@ -117,22 +123,33 @@ def told(
     if processes() == 1: return data
     text = json.dumps(data).encode() if rank() == 0 else b''
     n = int(summed(float(len(text))))
-    said = torch.tensor(bytearray(text.ljust(n, b' ')), dtype=torch.uint8)
+    said = torch.tensor(bytearray(text.ljust(n)), dtype=torch.uint8)
     _exchange(dist.broadcast, said, 0)
     return json.loads(bytes(said.numpy()))
 
+# %% ../nbs/02a_distributed.ipynb #1eaa97c2
 def agree(
-    what:str, # it is, in words
-    value,    # plain data
+    what:str,   # it is, in words
+    value,      # plain data
+    remedy:str='put them where all machines find them', # where they differ
 ):
     "Raise `BadInput` in every process unless the value is the same in all of them."
+    if processes() == 1: return
     differ = anyone(told(value) != json.loads(json.dumps(value)))
-    hint = 'put them where all machines find them'
-    if differ: raise BadInput(f'{what} are not the same in all processes', remedy=hint)
+    if differ: raise BadInput(f'{what} are not the same in all processes', remedy=remedy)
 
 def wait():
     "Wait until all processes are here."
     summed(0.)
+
+def once_per_machine(
+    make, # what a machine needs once, and finds when it is there
+):
+    "What `make` returns, called by the first process of each machine, and then by the others."
+    if _local_rank(): wait()
+    res = make()
+    if not _local_rank(): wait()
+    return res
 
 def check_alone(
     work:str, # in words

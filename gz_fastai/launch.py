@@ -7,7 +7,7 @@ __all__ = ['LOST', 'launched', 'end_with_launcher', 'launch']
 
 # %% ../nbs/02_launch.ipynb #73006c3b
 import os, signal, socket, subprocess, tempfile, threading, time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fastcore.utils import num_cpus
@@ -29,6 +29,7 @@ def end_with_launcher():
 
 # %% ../nbs/02_launch.ipynb #dbedbaf6
 def _free_port():
+    "A port of this machine that nobody listens on"
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         return s.getsockname()[1]
@@ -41,56 +42,67 @@ def _environment(n):
     return [os.environ | both | dict(RANK=str(i), LOCAL_RANK=str(i)) for i in range(n)]
 
 # %% ../nbs/02_launch.ipynb #bc18eeaa
-_FORWARDED = [getattr(signal, o) for o in ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1') if hasattr(signal, o)]
+_ENDING = [getattr(signal, o) for o in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, o)]
+_FORWARDED = [*_ENDING, *([signal.SIGUSR1] if hasattr(signal, 'SIGUSR1') else [])]
 
+@contextmanager
 def _forwarding(ps):
-    "From now on, hand signals on to the processes `ps`; the list of those that came"
+    "Hand signals on to the processes `ps` during the block; the list of those that came"
     came = []
     def forward(number, frame):
         came.append(number)
         for p in ps:
             if p.poll() is None: p.send_signal(number)
     able = threading.current_thread() is threading.main_thread()
-    for o in _FORWARDED if able else []: signal.signal(o, forward)
-    return came
+    before = {o: signal.signal(o, forward) for o in _FORWARDED} if able else {}
+    try: yield came
+    finally:
+        for o,handler in before.items(): signal.signal(o, handler)
 
-def _wait(ps, seconds):
-    "Wait until all have ended, or one has failed and `seconds` more have passed; whether all have ended"
-    failed = None
-    while None in (codes := [p.poll() for p in ps]):
-        if failed is None and any(codes): failed = time.monotonic()
-        if failed is not None and time.monotonic()-failed > seconds: return False
+def _wait(ps, came, seconds):
+    "Wait until all have ended, or one has failed or was asked to end and `seconds` more have passed; those that failed, in order"
+    failed,since = [],None
+    while True:
+        codes = [p.poll() for p in ps]
+        failed += [i for i,c in enumerate(codes) if c and i not in failed]
+        if None not in codes: return failed
+        if since is None and (failed or {*came} & {*_ENDING}): since = time.monotonic()
+        if since is not None and time.monotonic()-since > seconds: return failed
         time.sleep(.1)
-    return True
 
-# %% ../nbs/02_launch.ipynb #ec660be8
-def _first_words(code, said):
-    "Why a process ended, in a line"
-    if code >= 0: return (said.strip().splitlines() or [f'it ended with status {code}'])[-1]
-    return f'it was ended by {signal.Signals(-code).name}; the same command resumes'
+# %% ../nbs/02_launch.ipynb #a7838620
+def _why(code, said, name):
+    "Why a process ended, in a line: what the program `name` said, or the signal"
+    if code < 0: return f'it was ended by {signal.Signals(-code).name}; the same command resumes'
+    lines = [o.removeprefix(f'{name}: ') for o in said.strip().splitlines()]
+    ours = [o.removeprefix(f'{name}: ') for o in said.splitlines() if o.startswith(f'{name}: ')]
+    return [f'it ended with status {code}', *lines, *ours][-1]
 
-def _verdict(codes, late, came, said):
+def _verdict(codes, failed, came, said, name):
     "The status of all, and a line on what ended them unless the first one has written it; `said` gives what one wrote"
     first,n = codes[0],len(codes)
     if not any(codes) or first > 0 and first != LOST: return first,None
     asked = next((o for o in came if -o in codes), None)
     if asked: return 128+asked,None
-    guilty = next((i for i,c in enumerate(codes) if c not in (0, LOST) and i not in late), None)
-    if guilty is None: return 1,'the processes have lost each other; the same command resumes'
-    return max(1, codes[guilty]),f'process {guilty} of {n}: {_first_words(codes[guilty], said(guilty))}'
+    guilty = next((i for i in failed if codes[i] != LOST), None)
+    lost = 'the processes have lost each other; the same command resumes'
+    if guilty is None: return 1,next((_why(1, said(i), name) for i in failed if said(i)), lost)
+    return max(1, codes[guilty]),f'process {guilty+1} of {n}: {_why(codes[guilty], said(guilty), name)}'
 
 def launch(
     command,       # list: a program and its arguments
     n:int,         # processes
+    name:str='',   # of the program, with which its messages begin
     grace:float=10, # seconds that the others have after one has failed
 ) -> tuple:        # (exit status, a line for the user or None where the first process has written one)
     "Run a command in n processes that work together. What the first one writes is shown, and what another one does where it alone failed."
     with tempfile.TemporaryDirectory() as tmp, ExitStack() as stack:
         logs = [None, *[stack.enter_context(open(f'{tmp}/{i}', 'w', errors='replace')) for i in range(1, n)]]
-        def start(env, log): return subprocess.Popen(command, env=env, stderr=log, start_new_session=True)
+        def start(env, log): return subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
         ps = [start(*o) for o in zip(_environment(n), logs)]
-        came = _forwarding(ps)
-        late = [] if _wait(ps, grace) else [i for i,p in enumerate(ps) if p.poll() is None]
-        for i in late: ps[i].kill()
+        with _forwarding(ps) as came:
+            failed = _wait(ps, came, grace)
+            for p in ps: p.kill()
+            codes = [p.wait() for p in ps]
         def said(i): return Path(f'{tmp}/{i}').read_text(errors='replace') if i else ''
-        return _verdict([p.wait() for p in ps], late, came, said)
+        return _verdict(codes, failed, came, said, name)

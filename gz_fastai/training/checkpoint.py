@@ -28,7 +28,8 @@ def _under(prefix, d): return {k[len(prefix)+1:]: v for k,v in d.items() if k.st
 def _listed(o): return [_listed(x) for x in o] if isinstance(o, tuple) else o
 def _tupled(o): return tuple(_tupled(x) for x in o) if isinstance(o, list) else o
 
-def _of_all(state): return torch.from_numpy(gathered(state.numpy()[None])) if processes() > 1 else state
+def _of_all(state): # of the generator of this process -> a row for each
+    return torch.from_numpy(gathered(state.numpy()[None])) if processes() > 1 else state
 
 def _random_state(learn):
     "The state of every generator of random numbers: tensors, those of several processes row by row, and plain data"
@@ -42,7 +43,8 @@ def _set_torch_state(learn, tensors, epoch):
     "Put back the generators of torch, or start new ones where another number of processes goes on"
     n = len(tensors['torch']) if tensors['torch'].ndim == 2 else 1
     if n != processes():
-        print(f'the run began with {plural(n, "process", "processes")}: augmentation and dropout draw new random numbers', flush=True)
+        words = 'augmentation and dropout draw new random numbers'
+        print(f'{plural(n, "process", "processes")} trained the last epoch, and now {processes()}: {words}', flush=True)
         torch.manual_seed(torch.initial_seed()+epoch)
         return
     mine = {k: v[rank()].clone() if v.ndim == 2 else v for k,v in tensors.items()}
@@ -159,9 +161,9 @@ def after_epoch(self:Checkpoint):
     row = [o if o is None or isinstance(o, str) else float(o) for o in self.recorder.log[1:]]
     self.rows.append(row)
     self.names = list(self.recorder.metric_names)
-    self.folder.mkdir(parents=True, exist_ok=True)
     state = self.state()
     if rank() == 0:
+        self.folder.mkdir(parents=True, exist_ok=True)
         _write_state(self.file, *state)
         self.write_history()
     if self.epoch+1 < self.n_epoch: check_time(anyone)
@@ -172,10 +174,13 @@ def resume(self:Checkpoint,
     learn, # made as the one that was interrupted
 ) -> int:  # number of epochs that are done
     "Continue from the checkpoint; without one, start at the beginning."
-    agree('checkpoints', self.file.exists())
-    if not self.file.exists(): return 0
+    if self.file.exists():
+        with _using(self.file): self.saved = _read_state(self.file)
+    whole = self.saved and sum(float(o.double().sum()) for o in self.saved[0].values())
+    agree('checkpoints', self.saved and [self.saved[1]['rows'], whole])
+    if not self.saved: return 0
     with _using(self.file):
-        tensors,plain = self.saved = _read_state(self.file)
+        tensors,plain = self.saved
         self.rows,self.start = plain['rows'],self.start-plain['seconds']
         load_weights(learn.model, _under('model', tensors), self.file)
         learn.create_opt()

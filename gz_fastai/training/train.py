@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from fastai.callback.tracker import EarlyStoppingCallback, TerminateOnNaNCallback
+from fastai.callback.tracker import EarlyStoppingCallback
 from fastai.callback.training import GradientClip
 from fastai.torch_core import set_seed
 from fastcore.basics import noop
@@ -160,7 +160,7 @@ def build_learner(
 # %% ../../nbs/43_training.train.ipynb #6cf2b21c
 def _callbacks(cfg):
     "fastai's callbacks that `cfg` asks for"
-    res = [TerminateOnNaNCallback(), CheckTrained()]
+    res = [EndOnNaN(), CheckTrained()]
     if cfg.clip: res.append(GradientClip(cfg.clip))
     if cfg.accumulate > 1: res.append(Accumulate(cfg.accumulate))
     if cfg.patience: res.append(EarlyStoppingCallback('rmse', comp=np.less, patience=cfg.patience))
@@ -308,7 +308,7 @@ def _check(cfg):
     "Refuse early what cannot be trained; the device"
     check_arch(cfg.arch)
     _check_log(cfg.log)
-    return local_device(checked_device(cfg.device))
+    return checked_device(local_device(cfg.device))
 
 def _checked_recipe(cfg, schema, device, channels):
     "`cfg` with what the network decides, once it is known to exist and to take images of that size; a line on each choice"
@@ -381,6 +381,7 @@ def _work(rec, out, cfg, cat, store, device, start, cbs):
     "Train a run, new or unfinished, and save it; of several processes only the first has its record"
     pins = dict(cat.digest(), images=store.digest)
     agree('galaxies', pins)
+    agree('output folders', (out/'experiment.json').exists())
     if rec:
         rec.resolve(reading=store.reading.to_dict())
         rec.pin(**pins)
@@ -388,7 +389,7 @@ def _work(rec, out, cfg, cat, store, device, start, cbs):
         learn = build_learner(c, cat, store, device, out)
         return learn.add_cb(ShareWork()) if processes() > 1 else learn
     cfg = _begin(rec, cfg, make_learner, start)
-    if rec: rec.resolve(**_chosen(cfg), device=str(device), **dict(processes=processes()) if processes() > 1 else {})
+    if rec: rec.resolve(**_chosen(cfg), device=str(device), processes=processes())
     learn = make_learner(cfg)
     _check_share(learn.dls)
     _print_size(learn, cfg)
@@ -409,14 +410,17 @@ def _train(cfg, cbs, start):
         if rank() == 0: _already(out, asked)
         return out
     device = _check(cfg)
-    cat = config_catalogue(cfg)
+    cat = once_per_machine(lambda: config_catalogue(cfg))
     check_loss(cfg.loss, cat.schema, cat.counts is not None, cat.labels_file)
     reading,seen = _reading(cfg, cat, old)
     if processes() > 1: reading = check_reading(told(reading.to_dict()))
     cfg,notes = _checked_recipe(cfg, cat.schema, device, reading.n)
+    same = 'give all the same settings, and the same kind of device'
+    agree('settings', [config_record(cfg), multiplies_bfloat16(device)], same)
     print(cat, *cat.notes, sep='\n  ', flush=True)
     print(f'Training {cfg.arch} at {cfg.size} px on {device}, into {out}', *notes, *seen, sep='\n  ', flush=True)
-    store = Store.open(cat.files, crop=cfg.crop, size=cfg.size, unreadable=cfg.unreadable, reading=reading)
+    view = dict(crop=cfg.crop, size=cfg.size, unreadable=cfg.unreadable, reading=reading)
+    store = once_per_machine(lambda: Store.open(cat.files, **view))
     if store.note: print(f'  {store.note}', flush=True)
     if len(store.bad): print(f'{plural(len(store.bad), "unreadable image")} skipped; the first: {store.bad.problem.iloc[0]}', flush=True)
     cat = cat.exclude(store.bad.row)
@@ -430,7 +434,7 @@ def _train(cfg, cbs, start):
 # %% ../../nbs/43_training.train.ipynb #1b413415
 def train(
     cfg:Config, # what to do
-    cbs=(),     # further fastai callbacks
+    cbs=(),     # further fastai callbacks, which run in every process
 ) -> Run:
     """Train a network as `cfg` says and write its folder; an unfinished folder with the same settings resumes. Processes that
     torchrun or `accelerate launch` started share one training. Raises `BadInput` before the training where something is wrong,
