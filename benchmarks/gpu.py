@@ -1,12 +1,12 @@
-"""What a machine makes of this package, in at most 20 minutes: decoding, loading, training, predicting, memory, share of the peak.
+"""How fast a machine runs this package, in at most 20 minutes: decoding, loading, training, predicting, memory, share of the peak.
 
     python benchmarks/gpu.py --out gpu [--data GALAXIES --valid CSV --crop 180]
     python benchmarks/gpu.py --out tiny --n 300 --side 32 --seconds .2 --archs vgg7 --bs 16      # to try it on a CPU
 
 The galaxies are those of a synthetic sample, repeated with IDs of their own until there are as many as in the competition. With
 --data, VGG7 is also trained on real galaxies and scored on the IDs of --valid. Each result is a row of OUT/gpu.csv, and OUT/gpu.json
-has them with the machine, written after every row; what fails is a row with its reason, and what no time is left for is named.
-Images a second are those of whole batches that are ready, unless the row says otherwise; the share of the peak counts the
+has them with the machine, written after every row; a measurement that fails, or that there was no time for, is a row with the reason.
+Images a second are those of whole batches that are ready, unless the row says otherwise; the share of the peak, at 64 px, counts the
 multiplications of convolutions and linear layers in a training step, beside a large matrix product in the same precision.
 It needs this folder's steps.py.
 """
@@ -27,6 +27,9 @@ from gz_fastai.model.learner import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
 from steps import operations, peak, stepper, timed, wait
+
+
+STEPS = ('bf16', 'muon', False), ('bf16', 'adam', False), ('bf16', 'adam', True), ('fp16', 'adam', False), ('fp32', 'muon', False), ('fp32', 'adam', False)
 
 
 class Report:
@@ -138,7 +141,8 @@ def main():
     machine = dict(device=str(device), name=name, torch=torch.__version__, timm=timm.__version__, fastai=fastai.__version__, precision=auto_precision(device)[0], bs=args.bs, galaxies=args.n)
     report = Report(args.out, args.minutes, machine)
     peaks, size = {}, 8192 if device.type == 'cuda' else 1024
-    for o in ('fp32', 'bf16', 'fp16'):
+    gpu = device.type == 'cuda'
+    for o in ('fp32', 'bf16', 'fp16') if gpu else [auto_precision(device)[0]]:
         res = report.add('peak of a matrix product', lambda: dict(gflops=round(peak(o, device, args.seconds, size)/1e9)), precision=o)
         if res: peaks[o] = 1e9*res['gflops']
     cat = report.add('sample', lambda: repeated(args.n, min(args.n, args.some)))
@@ -154,7 +158,8 @@ def main():
         dls = loaders()
         report.add('loading, with augmentation', lambda: loading(dls, args.seconds, device), size=side)
         for arch in args.archs.split(','):
-            for precision, opt, compiled in (('bf16', 'muon', False), ('bf16', 'adam', False), ('bf16', 'adam', True), ('fp16', 'adam', False), ('fp32', 'adam', False)):
+            for precision, opt, compiled in STEPS:
+                if not gpu and precision not in peaks: continue      # a CPU would emulate it
                 report.add('training step', lambda: step(dls, arch, precision, opt, compiled, args.seconds, peaks, args.out), size=side, arch=arch, precision=precision, opt=opt, compiled=compiled)
         trained = []
         def whole():
@@ -163,7 +168,7 @@ def main():
             return res
         report.add('epoch by the default recipe, vgg7', whole, size=side)
         for views in (1, 16): report.add('prediction from stored pixels, vgg7', lambda: predicting(trained[0], build.store.pixels, views, args.bs, args.seconds), size=side, views=views)
-    if device.type == 'cuda': report.add('cells that need CUDA', flagged)
+    if gpu: report.add('cells that need CUDA', flagged)
     if args.data: report.add('vgg7 on real galaxies, default recipe', lambda: real(args))
 
 

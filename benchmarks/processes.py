@@ -1,14 +1,14 @@
-"""One training by two processes beside one: scores, speed, and kills.
+"""One training run by two processes, compared with one: scores, speed, and kills.
 
     python benchmarks/processes.py scores [--data GALAXIES --valid CSV] --size 32 --epochs 6 --out work
     python benchmarks/processes.py scaling --rounds 3 --out work
     python benchmarks/processes.py kills --n 10 --out work
 
 `scores` trains with seeds 0, 1 and 2 in one process and in two, with the same batches. `scaling` trains on the synthetic sample, in
-turn: two independent trainings at once, each on a core of its own with half of the batch, which is what the machine can do; and one
+turn: two independent trainings at once, each on its own core with half the batch size, which is the most the machine can do; and one
 training of two processes. `kills` ends one process of two with SIGKILL at a random moment and repeats the command: how long until all
 had ended, and whether the history and the predictions equal those of a run that nobody killed. Each result is a row of
-processes_scores.csv, processes_scaling.csv or processes_kills.csv beside this file; the same call goes on where it was stopped.
+processes_scores.csv, processes_scaling.csv or processes_kills.csv beside this file; the same call resumes.
 It needs psutil.
 """
 import argparse, json, os, random, shutil, subprocess, sys, time

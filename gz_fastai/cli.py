@@ -205,14 +205,14 @@ def _train_parser():
     p.flags(_config_params(), 'data valid schema bands fov arch pretrained weights finetune loss activation size epochs minutes lr seed log out')
     p.add_argument('--config', metavar='FILE', help=_CONFIG)
     p.add_argument('--list-archs', nargs='?', const='*', metavar='PATTERN', help="print the names that --arch takes, for example 'conv*'")
-    p.add_argument('--processes', type=int, metavar='N', help='share the training among N processes of this machine, one for each GPU')
+    p.add_argument('--processes', type=int, metavar='N', help='split the training among N processes on this machine, one per GPU')
     return p
 
 # %% ../nbs/60_cli.ipynb #9b99ad8c
 def _launch(parser, n, argv):
     "Run the same command in n processes"
     if not 1 <= n <= 1024: parser.error(f'--processes must be between 1 and 1024, not {n}')
-    if 'WORLD_SIZE' in os.environ: parser.error('--processes has no place beside torchrun or accelerate, which start the processes')
+    if 'WORLD_SIZE' in os.environ: parser.error('--processes cannot be combined with torchrun or accelerate, which start the processes')
     words = iter(sys.argv[1:] if argv is None else argv)
     rest = [o for o in words if not (o.startswith('--processes=') or o == '--processes' and next(words))]
     with _one_line(parser, 'the training'):
@@ -528,7 +528,9 @@ def main(
 ):
     "`python -m gz_fastai.cli`"
     name,*rest = (sys.argv[1:] if argv is None else argv) or ['']
-    if name not in _COMMANDS: sys.exit(f'python -m gz_fastai.cli takes one of {", ".join(_COMMANDS)}, and its arguments')
+    if name not in _COMMANDS:
+        print(f'python -m gz_fastai.cli: name a command first: {", ".join(_COMMANDS)}', file=sys.stderr)
+        sys.exit(2)
     _COMMANDS[name](rest)
 
 if __name__ == '__main__' and not IN_NOTEBOOK: main()

@@ -222,7 +222,7 @@ def locked(
 # %% ../nbs/00_core.ipynb #d302234c
 class TimeUp(KeyboardInterrupt): "A signal asked for an end; what was done is kept, and the same command resumes."
 
-class Lost(KeyboardInterrupt): "Another process of this training has ended; what was done is kept, and the same command resumes."
+class Lost(KeyboardInterrupt): "Another process of this training has ended; what was done is kept."
 
 _signals = []
 
@@ -235,7 +235,7 @@ def end_on_signal():
     if able: signal.signal(signal.SIGUSR1, asked)
 
 def check_time(
-    among=bool, # from whether this process was asked to whether any was, of several that work together
+    among=bool, # turns 'this process was asked' into 'any process was asked'
 ):
     "Raise `TimeUp` where SIGUSR1 came since `end_on_signal`."
     if among(_signals):

@@ -29,7 +29,7 @@ def is_first() -> bool:
 
 @contextmanager
 def joined():
-    "Be one of the processes that were started together during the block, where the first alone prints."
+    "Join the processes that were started together; inside the block only the first one prints."
     if 'WORLD_SIZE' not in os.environ or started() == 1:
         yield
         return
@@ -63,12 +63,12 @@ def local_device(
     "The name of the device for this process: of several GPUs its own; raises `BadInput` where there is none for it."
     if processes() == 1: return name
     if name == 'auto': name = 'cuda' if torch.cuda.is_available() else 'cpu'
-    hint = 'leave device out, or set it to cuda or cpu'
+    hint = 'omit device, or set it to cuda or cpu'
     if name not in ('cpu', 'cuda'): raise BadInput(f'several processes cannot share the device {name!r}', remedy=hint)
     if name == 'cpu': return name
     mine,n = _local_rank(),torch.cuda.device_count()
-    problem = f'process {mine+1} of this machine has no GPU: it has {plural(n, "GPU")}'
-    if mine >= n: raise BadInput(problem, remedy='start one process for each')
+    problem = f'no GPU is left for process {mine+1}: this machine has {plural(n, "GPU")}'
+    if mine >= n: raise BadInput(problem, remedy='start one process per GPU')
     torch.cuda.set_device(mine)
     return f'cuda:{mine}'
 
@@ -131,19 +131,19 @@ def told(
 def agree(
     what:str,   # it is, in words
     value,      # plain data
-    remedy:str='put them where all machines find them', # where they differ
+    remedy:str='put the data and the output folder on a file system that all machines share', # if they differ
 ):
     "Raise `BadInput` in every process unless the value is the same in all of them."
     if processes() == 1: return
     differ = anyone(told(value) != json.loads(json.dumps(value)))
-    if differ: raise BadInput(f'{what} are not the same in all processes', remedy=remedy)
+    if differ: raise BadInput(f'the processes see different {what}', remedy=remedy)
 
 def wait():
     "Wait until all processes are here."
     summed(0.)
 
 def once_per_machine(
-    make, # what a machine needs once, and finds when it is there
+    make, # makes what a machine needs once; later calls find it
 ):
     "What `make` returns, called by the first process of each machine, and then by the others."
     if _local_rank(): wait()
@@ -155,5 +155,5 @@ def check_alone(
     work:str, # in words
 ):
     "Raise `BadInput` where several processes were started together for work that each does by itself."
-    hint = 'start the same command several times, without torchrun or accelerate'
-    if started() > 1: raise BadInput(f'{work} is not shared by processes that work in step', remedy=hint)
+    hint = 'start the plain command several times instead'
+    if started() > 1: raise BadInput(f'{work} cannot run under torchrun or accelerate', remedy=hint)

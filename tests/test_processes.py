@@ -103,7 +103,7 @@ def test_two_processes_learn_what_one_does(command, galaxies, tmp_path, env):
         said, problem = p.communicate(timeout=120)
         assert time.time()-start < 60 and len(problem.strip().splitlines()) <= 2, problem
         if victim is None: assert p.returncode == 75 and 'the time is up; run the same command' in problem
-        else: assert p.returncode == 1 and f'process {victim+1} of 2: it was ended by SIGKILL; the same command resumes' in problem
+        else: assert p.returncode == 1 and f'process {victim+1} of 2: killed by SIGKILL; run the same command with --out FOLDER to resume' in problem
     p = run('killed')
     said, problem = p.communicate(timeout=300)
     assert p.returncode == 0 and re.search(r'after [5-7] of 8 epochs', said), (said, problem)
@@ -151,7 +151,7 @@ def test_another_number_goes_on(command, galaxies, tmp_path, env):
     p.send_signal(signal.SIGTERM)
     assert p.wait(60) == 143 and not p.stderr.read()
     res = command('gz_fastai_train', *args)
-    assert res.returncode == 0 and res.stdout.count('2 processes trained the last epoch, and now 1') == 1, res
+    assert res.returncode == 0 and res.stdout.count('the last epoch ran in 2 processes, this one runs in 1') == 1, res
     assert epochs(tmp_path/'run') == 6
 
 

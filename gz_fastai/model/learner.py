@@ -119,8 +119,8 @@ def _digests(model):
     return {n: hashlib.blake2b(p.view(-1).view(torch.uint8).numpy()).digest() for n,p in trained.items()}
 
 class EndOnNaN(Callback):
-    "End the training, in all processes, where the loss is infinite or no number."
-    order = -9      # fastai's TerminateOnNaNCallback, which one of several processes would obey alone in validation
+    "End the training, in all processes, if the loss is infinite or NaN."
+    order = -9      # as fastai's TerminateOnNaNCallback, which in validation would stop only one of the processes
     def before_validate(self): self.lost = False
     def after_batch(self):
         bad = not self.loss.isfinite().all()

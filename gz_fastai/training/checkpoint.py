@@ -44,7 +44,7 @@ def _set_torch_state(learn, tensors, epoch):
     n = len(tensors['torch']) if tensors['torch'].ndim == 2 else 1
     if n != processes():
         words = 'augmentation and dropout draw new random numbers'
-        print(f'{plural(n, "process", "processes")} trained the last epoch, and now {processes()}: {words}', flush=True)
+        print(f'the last epoch ran in {plural(n, "process", "processes")}, this one runs in {processes()}: {words}', flush=True)
         torch.manual_seed(torch.initial_seed()+epoch)
         return
     mine = {k: v[rank()].clone() if v.ndim == 2 else v for k,v in tensors.items()}

@@ -370,7 +370,7 @@ def _print_size(learn, cfg):
     "How large the training is, in words"
     trained,every = count_trained(learn.model)
     part = f'{trained:,} of {every:,} parameters are trained' if trained < every else f'{every:,} parameters'
-    shared = f', {learn.dls.bs} galaxies a step shared by {processes()} processes' if processes() > 1 else ''
+    shared = f', batches of {learn.dls.bs} shared by {processes()} processes' if processes() > 1 else ''
     print(f'{part}, {plural(cfg.epochs, "epoch")}{shared}', flush=True)
     batches = len(learn.dls.train)
     few = f'an epoch has {plural(batches, "batch", "batches")}, so it takes one step'
@@ -381,7 +381,7 @@ def _work(rec, out, cfg, cat, store, device, start, cbs):
     "Train a run, new or unfinished, and save it; of several processes only the first has its record"
     pins = dict(cat.digest(), images=store.digest)
     agree('galaxies', pins)
-    agree('output folders', (out/'experiment.json').exists())
+    agree('output folders', read_record(out) is not None)
     if rec:
         rec.resolve(reading=store.reading.to_dict())
         rec.pin(**pins)
@@ -415,7 +415,7 @@ def _train(cfg, cbs, start):
     reading,seen = _reading(cfg, cat, old)
     if processes() > 1: reading = check_reading(told(reading.to_dict()))
     cfg,notes = _checked_recipe(cfg, cat.schema, device, reading.n)
-    same = 'give all the same settings, and the same kind of device'
+    same = 'start them all with the same settings, on the same kind of device'
     agree('settings', [config_record(cfg), multiplies_bfloat16(device)], same)
     print(cat, *cat.notes, sep='\n  ', flush=True)
     print(f'Training {cfg.arch} at {cfg.size} px on {device}, into {out}', *notes, *seen, sep='\n  ', flush=True)
