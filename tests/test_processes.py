@@ -41,7 +41,8 @@ def history(out): return pd.read_csv(out/'history.csv').drop(columns='time')
 SETTINGS = {
     'ema': 'ema = 0.9', 'accumulate': 'accumulate = 2\nclip = 1.0\nopt = "adam"', 'lora': 'finetune = "lora"\nweights = "body.safetensors"',
     'gradual': 'finetune = "gradual"\nweights = "body.safetensors"', 'bf16': 'precision = "bf16"\nloss = "mse"', 'clock': 'minutes = 0.03\nlr = "auto"',
-    'votes': 'loss = "votes"\ndata = "counts"'}
+    'votes': 'loss = "votes"\ndata = "counts"',
+    'plain': 'loss = "mse"\nopt = "adam"\ndrop = 0.0\nrotate = 0.0\np_flip = 0.0\nzoom = 1.0'}
 ALL = '''
 import sys
 from gz_fastai.core import *
@@ -59,7 +60,7 @@ for name in sys.argv[1:]: train(Config.read(f'{name}.toml', out=name), [Seen(nam
 '''
 
 
-def test_scores_are_equal_in_both_processes(galaxies, env, tmp_path):
+def test_scores_are_equal_in_both_processes(command, galaxies, env, tmp_path):
     "The scores of an epoch, and what is in the network; the last epoch's are those of one process that validates the saved network"
     from safetensors.torch import save_file
     from gz_fastai.data.sample import make_sample
@@ -83,6 +84,9 @@ def test_scores_are_equal_in_both_processes(galaxies, env, tmp_path):
         assert abs(metrics['rmse']-last.rmse) < (1e-2 if name == 'bf16' else 1e-5), name
         assert name != 'votes' or abs(metrics['nll']-last.nll) < 1e-4*metrics['nll']
         assert len(first['rows']) == len(history(tmp_path/name)) >= 1, name
+    res = command('gz_fastai_train', '--config', 'plain.toml', '--out', 'one')       # without chance, one process does the same
+    a, b = (history(tmp_path/o)[['train_loss', 'valid_loss', 'rmse']].to_numpy() for o in ('one', 'plain'))
+    assert res.returncode == 0 and abs(a/b-1).max() < 1e-3, (res, a, b)
 
 
 def test_two_processes_learn_what_one_does(command, galaxies, tmp_path, env):

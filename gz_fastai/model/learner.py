@@ -10,6 +10,7 @@ __all__ = ['PRECISIONS', 'checked_device', 'auto_precision', 'HalfPrecision', 'A
 import hashlib, time
 
 import torch
+import torch.nn.functional as F
 from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.schedule import LRFinder, valley
@@ -82,18 +83,62 @@ class Accumulate(Callback):
         if done % self.n and done < self.n_iter: raise CancelBatchException      # no step yet
 
 # %% ../../nbs/25_model.learner.ipynb #2bcdf711
+def _per_channel(v, x): return v.to(x.dtype).view(1, -1, *[1]*(x.ndim-2))
+
+class _BatchNorm(torch.autograd.Function):
+    "Batch normalization over the batches of all processes, whose losses are averaged"
+    @staticmethod
+    def forward(ctx, x, weight, bias, eps):
+        n = x.numel()/x.shape[1]
+        var,mean = [o.double() for o in torch.var_mean(x.float(), [0, *range(2, x.ndim)], correction=0)]
+        sums = torch.cat([n*mean, n*(var+mean**2), mean.new_tensor([n])])
+        m1,m2,total = add_up(sums).split([len(mean), len(mean), 1])
+        mean,var = (m1/total).float(),(m2/total-(m1/total)**2).float().clamp_min(0)
+        ctx.save_for_backward(x, weight, mean, var, total)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, var, total)
+        return F.batch_norm(x, mean, var, weight, bias, False, 0., eps),mean,var,total
+
+    @staticmethod
+    def backward(ctx, dy, *_):
+        x,weight,mean,var,total = ctx.saved_tensors
+        # the statistics as constants: dx, and sums over this process alone
+        constant = (weight, mean, var, None, None, False, ctx.eps, [True]*3)
+        dx,dw,db = torch.ops.aten.native_batch_norm_backward(dy, x, *constant)
+        s1,s2 = (add_up(torch.cat([db.float(), dw.float()]))/total.float()).chunk(2)
+        inv = (var+ctx.eps).rsqrt()
+        scale = inv if weight is None else inv*weight
+        slope = -scale*inv*s2
+        dx = dx.addcmul(x, _per_channel(slope, x)).add_(_per_channel(-scale*s1-slope*mean, x))
+        return dx,None if weight is None else dw,None if weight is None else db,None
+
+_batch_norm = F.batch_norm
+
+def _shared_batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=.1, eps=1e-5):
+    "PyTorch's function, with the statistics of all processes in training"
+    if not training: return _batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    y,mean,var,total = _BatchNorm.apply(x, weight, bias, eps)
+    if running_mean is not None:
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(var*(total/(total-1)).float(), momentum)
+    return y
+
+# %% ../../nbs/25_model.learner.ipynb #f9634c78
 def _share_metric(m):
     "Let a metric of fastai or of this package count what all processes have seen"
     if hasattr(m, 'share'): return m.share()
     m.total,m.count = summed([float(m.total), float(m.count)])
 
 class ShareWork(Callback):
-    "Train with a share of each batch in each of several processes: average their gradients and losses, and count all galaxies in the scores."
+    "Train with a share of each batch in each of several processes, as one process would with the whole batch; scores are those of all galaxies."
     order = 49      # before the recorder
     def before_fit(self):
         if rank(): torch.manual_seed(torch.initial_seed()+10_007*rank())      # its own augmentation and dropout
     def _take(self, *share):
         for dl in self.dls.loaders: dl.share = share
+    def before_batch(self):
+        if self.training: F.batch_norm = _shared_batch_norm
+    def after_pred(self): F.batch_norm = _batch_norm
     def before_train(self): self._take(rank(), processes())
     def before_validate(self): self._take(rank(), processes())
     def after_backward(self):
@@ -103,10 +148,6 @@ class ShareWork(Callback):
         *parts,loss,whole = add_up(flat.mul_(part)).split([*[g.numel() for g in grads], 1, 1])
         for g,o in zip(grads, parts): torch.div(o.view_as(g), whole, out=g)
         self.learn.loss = (loss/whole).view_as(self.loss)
-    def after_train(self):
-        averages = [c.ema.module for c in self.learn.cbs.filter(lambda o: isinstance(o, EMACallback))]
-        statistics = [b for m in (self.model, *averages) for b in m.buffers() if b.is_floating_point()]
-        for b in statistics: add_up(b).div_(processes())
     def after_validate(self):
         for m in self.recorder._valid_mets: _share_metric(m)
         self._take(0, 1)
