@@ -42,7 +42,7 @@ SETTINGS = {
     'ema': 'ema = 0.9', 'accumulate': 'accumulate = 2\nclip = 1.0\nopt = "adam"', 'lora': 'finetune = "lora"\nweights = "body.safetensors"',
     'gradual': 'finetune = "gradual"\nweights = "body.safetensors"', 'bf16': 'precision = "bf16"\nloss = "mse"', 'clock': 'minutes = 0.03\nlr = "auto"',
     'votes': 'loss = "votes"\ndata = "counts"',
-    'plain': 'loss = "mse"\nopt = "adam"\ndrop = 0.0\nrotate = 0.0\np_flip = 0.0\nzoom = 1.0'}
+    'plain': 'loss = "mse"\nopt = "adam"\nlr = 1e-4\ndrop = 0.0\nrotate = 0.0\np_flip = 0.0\nzoom = 1.0'}
 ALL = '''
 import sys
 from gz_fastai.core import *
