@@ -175,9 +175,11 @@ def test_torchrun_and_accelerate(galaxies, tmp_path, env):
     (['--processes', '0'], 'must be between 1 and 1024, not 0'),
     (['--processes', 'two'], "invalid int value: 'two'"),
     (['--processes', '3', '--config', 'small.toml'], 'batches of 5 are too small for 3 processes'),
+    (['--processes', '2', '--config', 'compiled.toml'], 'compile needs a single process; leave it out'),
     (['--processes=2', '--arch', 'resnet1O1'], 'resnet101')])
 def test_refusals_are_one_line(galaxies, tmp_path, env, args, words):
     (tmp_path/'small.toml').write_text('bs = 5\n')
+    (tmp_path/'compiled.toml').write_text('compile = true\n')
     res = subprocess.run([BIN/'gz_fastai_train', '--size', '32', '--arch', 'test_resnet', '--data', str(galaxies), *args, '--out', 'run'], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
     assert res.returncode == 2 and words in res.stderr and len(res.stderr.strip().splitlines()) == 1, res
     assert not (tmp_path/'run').exists()

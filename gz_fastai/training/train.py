@@ -308,6 +308,7 @@ def _check(cfg):
     "Refuse early what cannot be trained; the device"
     check_arch(cfg.arch)
     _check_log(cfg.log)
+    if processes() > 1 and cfg.compile: raise BadInput('compile needs a single process', remedy='leave it out')
     return checked_device(local_device(cfg.device))
 
 def _checked_recipe(cfg, schema, device, channels):
