@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fastcore.docments import docments
-from fastcore.imports import IN_NOTEBOOK
 
 import gz_fastai
 from .core import *
@@ -533,4 +532,6 @@ def main(
         sys.exit(2)
     _COMMANDS[name](rest)
 
-if __name__ == '__main__' and not IN_NOTEBOOK: main()
+# %% ../nbs/60_cli.ipynb #6bcde9c6
+#| eval: false
+if __name__ == '__main__': main()
