@@ -141,13 +141,18 @@ class ShareWork(Callback):
     def after_pred(self): F.batch_norm = _batch_norm
     def before_train(self): self._take(rank(), processes())
     def before_validate(self): self._take(rank(), processes())
+    def after_loss(self):
+        "Weigh the loss of the share so that the mean over all is that of the whole batch; of an RMSE, squares are averaged"
+        if not self.training: return
+        n,loss,power = len(self.yb[0]),self.loss.detach().float(),2 if isinstance(self.loss_func, RMSELoss) else 1
+        total,count = add_up(torch.stack([n*loss**power, torch.full_like(loss, n)]))
+        whole = (total/count)**(1/power)
+        self.learn.loss_grad = self.loss_grad*(n*processes()/count*(loss/whole)**(power-1))
+        self.learn.loss = whole
     def after_backward(self):
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        part,loss = len(self.yb[0])/self.dls.bs,self.loss.detach().float().flatten()
-        flat = torch.cat([*[g.flatten() for g in grads], loss, torch.ones_like(loss)])
-        *parts,loss,whole = add_up(flat.mul_(part)).split([*[g.numel() for g in grads], 1, 1])
-        for g,o in zip(grads, parts): torch.div(o.view_as(g), whole, out=g)
-        self.learn.loss = (loss/whole).view_as(self.loss)
+        flat = add_up(torch.cat([g.flatten() for g in grads])).div_(processes())
+        for g,o in zip(grads, flat.split([g.numel() for g in grads])): g.copy_(o.view_as(g))
     def after_validate(self):
         for m in self.recorder._valid_mets: _share_metric(m)
         self._take(0, 1)
