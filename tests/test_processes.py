@@ -42,7 +42,8 @@ SETTINGS = {
     'ema': 'ema = 0.9', 'accumulate': 'accumulate = 2\nclip = 1.0\nopt = "adam"', 'lora': 'finetune = "lora"\nweights = "body.safetensors"',
     'gradual': 'finetune = "gradual"\nweights = "body.safetensors"', 'bf16': 'precision = "bf16"\nloss = "mse"', 'clock': 'minutes = 0.03\nlr = "auto"',
     'votes': 'loss = "votes"\ndata = "counts"',
-    'plain': 'opt = "adam"\nlr = 1e-4\ndrop = 0.0\nrotate = 0.0\np_flip = 0.0\nzoom = 1.0'}
+    'plain': 'opt = "adam"\nlr = 1e-4\ndrop = 0.0\nrotate = 0.0\np_flip = 0.0\nzoom = 1.0',
+    'plain-mse': 'loss = "mse"\nopt = "adam"\nlr = 1e-4\ndrop = 0.0\nrotate = 0.0\np_flip = 0.0\nzoom = 1.0'}
 ALL = '''
 import sys
 from gz_fastai.core import *
@@ -84,9 +85,10 @@ def test_scores_are_equal_in_both_processes(command, galaxies, env, tmp_path):
         assert abs(metrics['rmse']-last.rmse) < (1e-2 if name == 'bf16' else 1e-5), name
         assert name != 'votes' or abs(metrics['nll']-last.nll) < 1e-4*metrics['nll']
         assert len(first['rows']) == len(history(tmp_path/name)) >= 1, name
-    res = command('gz_fastai_train', '--config', 'plain.toml', '--out', 'one')       # without chance, one process does the same
-    a, b = (history(tmp_path/o)[['train_loss', 'rmse']].to_numpy() for o in ('one', 'plain'))
-    assert res.returncode == 0 and abs(a/b-1).max() < 1e-3, (res, a, b)
+    for name in ('plain', 'plain-mse'):       # without chance, one process does the same
+        res = command('gz_fastai_train', '--config', f'{name}.toml', '--out', f'one-{name}')
+        a, b = (history(tmp_path/o)[['train_loss', 'rmse']].to_numpy() for o in (f'one-{name}', name))
+        assert res.returncode == 0 and abs(a/b-1).max() < 1e-3, (res, a, b)
 
 
 def test_two_processes_learn_what_one_does(command, galaxies, tmp_path, env):

@@ -144,7 +144,7 @@ class ShareWork(Callback):
     def after_loss(self):
         "Weigh the loss of the share so that the mean over all is that of the whole batch; of an RMSE, squares are averaged"
         if not self.training: return
-        n,loss,power = len(self.yb[0]),self.loss.detach().float(),2 if isinstance(self.loss_func, RMSELoss) else 1
+        n,loss,power = len(self.yb[0]),self.loss.detach().float(),2 if type(self.loss_func) is RMSELoss else 1
         total,count = add_up(torch.stack([n*loss**power, torch.full_like(loss, n)]))
         whole = (total/count)**(1/power)
         self.learn.loss_grad = self.loss_grad*(n*processes()/count*(loss/whole)**(power-1))
