@@ -135,7 +135,7 @@ def agree(
 ):
     "Raise `BadInput` in every process unless the value is the same in all of them."
     if processes() == 1: return
-    differ = anyone(told(value) != json.loads(json.dumps(value)))
+    differ = anyone(json.dumps(told(value)) != json.dumps(value))      # as text, in which NaN equals NaN
     if differ: raise BadInput(f'the processes see different {what}', remedy=remedy)
 
 def wait():
