@@ -4,7 +4,7 @@
     python benchmarks/processes.py scaling --rounds 3 --out work
     python benchmarks/processes.py kills --n 10 --out work
 
-`scores` trains with seeds 0, 1 and 2 in one process and in two, with the same batches. `scaling` trains on the synthetic sample, in
+`scores` trains with seeds 0, 1, ... in one process and in two, with the same batches. `scaling` trains on the synthetic sample, in
 turn: two independent trainings at once, each on its own core with half the batch size, which is the most the machine can do; and one
 training of two processes. `kills` ends one process of two with SIGKILL at a random moment and repeats the command: how long until all
 had ended, and whether the history and the predictions equal those of a run that nobody killed. Each result is a row of
@@ -40,7 +40,7 @@ def add_row(name, **row):
 
 
 def scores(args):
-    for seed in range(3):
+    for seed in range(args.seeds):
         for n in (1, 2):
             what = dict(galaxies='real' if args.data else 'synthetic', size=args.size, epochs=args.epochs, seed=seed, processes=n)
             if any(what.items() <= o.items() for o in rows_of('scores')): continue
@@ -139,6 +139,7 @@ def main():
     parser.add_argument('--data'), parser.add_argument('--valid')
     parser.add_argument('--size', type=int, default=64)
     parser.add_argument('--epochs', type=int, default=4)
+    parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--n', type=int, default=10)
     parser.add_argument('--bs', type=int), parser.add_argument('--core', type=int)
