@@ -25,7 +25,7 @@ setup(
     package_data={f"{cfg['lib_path']}.report": ['templates/*']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
-    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev', 'kaggle', 'log', 'onnx', 'ray', 'postgres')},
+    extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev', 'kaggle', 'log', 'onnx', 'ray', 'postgres', 'explore')},
     entry_points={'console_scripts': cfg['console_scripts'].split(),
                   'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
 )

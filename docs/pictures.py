@@ -4,12 +4,13 @@
     python docs/pictures.py runs/sample
 
 `galaxies.jpg` shows galaxies with the predicted answers and the volunteers' answers; `report.jpg` shows the top of the run's report,
-as headless Chromium renders it.
+as headless Chromium renders it; `explore.jpg` and `explore_galaxy.jpg` show the explorer.
 """
 import argparse
 import shutil
 import subprocess
 import tempfile
+import urllib.parse
 from pathlib import Path
 
 import matplotlib
@@ -22,6 +23,8 @@ from gz_fastai.data.images import *
 from gz_fastai.data.fits import *
 from gz_fastai.data.schema import *
 from gz_fastai.model.runs import *
+from gz_fastai.report.explore import explore
+from gz_fastai.report.gallery import Query
 
 IMAGES = Path(__file__).resolve().parent.parent/'nbs'/'images'
 
@@ -56,14 +59,29 @@ def galaxies(run, n=4):
     fig.savefig(IMAGES/'galaxies.jpg', dpi=110, bbox_inches='tight', pil_kwargs=dict(quality=85))
 
 
-def report(run):
-    "The top of the report"
+def photograph(page, name, size='1280,1250', wait=0):
+    "A page as headless Chromium renders it"
     browser = next(filter(None, map(shutil.which, ['chromium', 'chromium-browser', 'google-chrome'])))
-    page = (run.path/'report.html').resolve().as_uri()
-    flags = ['--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--window-size=1280,1250']
+    flags = ['--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', f'--window-size={size}', f'--virtual-time-budget={wait}']
     with tempfile.TemporaryDirectory() as tmp:
         subprocess.run([browser, *flags, f'--screenshot={tmp}/page.png', page], check=True, capture_output=True)
-        Image.open(f'{tmp}/page.png').convert('RGB').save(IMAGES/'report.jpg', quality=80)
+        Image.open(f'{tmp}/page.png').convert('RGB').save(IMAGES/f'{name}.jpg', quality=80)
+
+
+def report(run):
+    "The top of the report"
+    photograph((run.path/'report.html').resolve().as_uri(), 'report')
+
+
+def explorer(run):
+    "The explorer: a wall, and one galaxy"
+    with tempfile.TemporaryDirectory() as tmp:
+        shown = explore(run.path, Catalogue.sample(), marks=f'{tmp}/marks.csv')
+        query = Query((('all:Class2.2', .3, 1),), sort='asked:Class4.1')
+        first = shown.gallery.ids[shown.gallery.select(query)[0]]
+        photograph(f'{shown.url}/?{query.link()}', 'explore', '1280,900', 9000)
+        photograph(f'{shown.url}/galaxy?{urllib.parse.urlencode(dict(id=first))}', 'explore_galaxy', '1280,1500', 20000)
+        shown.stop()
 
 
 if __name__ == '__main__':
@@ -73,3 +91,4 @@ if __name__ == '__main__':
     IMAGES.mkdir(exist_ok=True)
     galaxies(run)
     report(run)
+    explorer(run)

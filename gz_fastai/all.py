@@ -44,4 +44,5 @@ from .training.tune import open_study, trials_table, tune
 from .report.figures import occlusion, plot_history, plot_questions, plot_reliability, plot_schedule
 from .report.figures import plot_votes, show_tree
 from .report.pages import write_report
+from .report.explore import explore
 __all__ = [o for o in globals() if not o.startswith('_')]

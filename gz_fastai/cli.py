@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_config', 'train_command', 'crossval_command', 'tune_command', 'predict_command', 'report_command',
-           'export_command', 'baseline_command', 'data_command', 'main']
+           'explore_command', 'export_command', 'baseline_command', 'data_command', 'main']
 
 # %% ../nbs/60_cli.ipynb #93822d3a
 import argparse, ast, contextlib, errno, io, json, os, re, sys, tempfile, tokenize, traceback, warnings
@@ -384,6 +384,28 @@ def report_command(
         from gz_fastai.report.pages import write_report
         print(write_report(given['runs'], given.get('out')))
 
+# %% ../nbs/60_cli.ipynb #44e19173
+def _explore_parser():
+    about = 'Look through images with a run: a web page on this machine to find galaxies, see what the network says of each, mark some, and let it find more like them.'
+    example = 'gz_fastai_explore runs/first --images galaxy-zoo/images_training_rev1 --labels galaxy-zoo/training_solutions_rev1.csv'
+    p = _Parser('gz_fastai_explore', about, example, usage='%(prog)s RUN [RUN ...] --images DIR [options]')
+    params = _params('gz_fastai.report.explore:serve')
+    p.add_argument('runs', nargs='+', metavar='RUN', help=params['runs'].help)
+    p.flags(params, 'images', required=['images'])
+    p.add_argument('--predictions', action='append', metavar='FILE', help=f'{params["predictions"].help}; may be repeated')
+    p.flags(params, 'labels marks device host port')
+    return p
+
+def explore_command(
+    argv=None, # arguments; default: those of the process
+):
+    "`gz_fastai_explore`"
+    parser = _explore_parser()
+    given = vars(parser.parse_args(argv))
+    with _one_line(parser, 'the explorer'):
+        from gz_fastai.report.explore import serve
+        serve(**given)
+
 # %% ../nbs/60_cli.ipynb #6a08e1cd
 def _export_parser():
     about = "Write a trained network for others: an ONNX file, PyTorch's own format, or a page for Hugging Face's hub."
@@ -520,7 +542,7 @@ def data_command(
 
 # %% ../nbs/60_cli.ipynb #a066df47
 _COMMANDS = dict(train=train_command, crossval=crossval_command, tune=tune_command, predict=predict_command,
-                 report=report_command, export=export_command, baseline=baseline_command, data=data_command)
+                 report=report_command, explore=explore_command, export=export_command, baseline=baseline_command, data=data_command)
 
 def main(
     argv=None, # the name of a command, and its arguments; default: those of the process

@@ -290,7 +290,7 @@ def _build(done, files, crop, size, unreadable, reading):
     tmp.rename(done)
 
 # %% ../../nbs/17_data.store.ipynb #519ca444
-_KEPT = dict(store='stores/*', sample='sample-v*', zip='unpacked/*') # kind -> where in the cache
+_KEPT = dict(store='stores/*', sample='sample-v*', zip='unpacked/*', survey='surveys/*') # kind -> where in the cache
 
 def _kept(lock=False):
     "(kind, path) of what is kept in the cache, or of the locks there"
@@ -301,7 +301,7 @@ def _kept(lock=False):
 def _bytes(folder): return sum(o.lstat().st_size for o in folder.rglob('*') if o.is_file())
 
 def cached_stores() -> pd.DataFrame: # name, kind, bytes, images, crop, size (of stores), finished, used
-    "What is kept in the cache: stores, samples and unpacked zips."
+    "What is kept in the cache: stores, samples, unpacked zips, and predictions of the explorer."
     rows = []
     for kind,o in _kept():
         try: info = read_json(o/f'{kind}.json')
