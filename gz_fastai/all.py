@@ -14,7 +14,7 @@ from .data.campaigns import CAMPAIGNS, read_schema
 from .data.images import find_images
 from .data.fits import Reading, choose_reading, read_image
 from .data.labels import read_fractions, read_table, write_fractions
-from .data.votes import Labels, converted, read_labels, to_labels, write_table
+from .data.votes import Labels, converted, read_labels, to_labels
 from .data.sample import make_sample
 from .data.catalogue import Catalogue
 from .data.fetch import fetch_competition

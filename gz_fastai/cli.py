@@ -386,13 +386,14 @@ def report_command(
 
 # %% ../nbs/60_cli.ipynb #44e19173
 def _explore_parser():
-    about = 'Look through images with a run: a web page on this machine to find galaxies, see what the network says of each, mark some, and let it find more like them.'
+    about = 'Look through images with a run: a web page on this machine to find galaxies, see what the network says of each, and let it find more like it.'
     example = 'gz_fastai_explore runs/first --images galaxy-zoo/images_training_rev1 --labels galaxy-zoo/training_solutions_rev1.csv'
     p = _Parser('gz_fastai_explore', about, example, usage='%(prog)s RUN [RUN ...] --images DIR [options]')
     params = _params('gz_fastai.report.explore:serve')
     p.add_argument('runs', nargs='+', metavar='RUN', help=params['runs'].help)
     p.flags(params, 'images', required=['images'])
-    p.add_argument('--predictions', action='append', metavar='FILE', help=f'{params["predictions"].help}; may be repeated')
+    several = f'{params["predictions"].help}; may be repeated'
+    p.add_argument('--predictions', action='append', metavar='FILE', help=several)
     p.flags(params, 'labels marks device host port')
     return p
 

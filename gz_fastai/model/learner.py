@@ -90,7 +90,8 @@ class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, eps):
         n = x.numel()/x.shape[1]
-        mean,var = [o.double() for o in torch.batch_norm_update_stats(x.float(), None, None, 0.)]     # much faster than var_mean
+        stats = torch.batch_norm_update_stats(x.float(), None, None, 0.)     # much faster than var_mean
+        mean,var = [o.double() for o in stats]
         sums = torch.cat([n*mean, n*(var+mean**2), mean.new_tensor([n])])
         m1,m2,total = add_up(sums).split([len(mean), len(mean), 1])
         mean,var = (m1/total).float(),(m2/total-(m1/total)**2).float().clamp_min(0)
@@ -108,9 +109,11 @@ class _BatchNorm(torch.autograd.Function):
         inv = (var+ctx.eps).rsqrt()
         scale = inv if weight is None else inv*weight
         slope = -scale*inv*s2
-        dx = torch.addcmul(_per_channel(-scale*s1-slope*mean, x), x, _per_channel(slope, x)).addcmul_(dy, _per_channel(scale, x))
+        constant,slope,scale = [_per_channel(o, x) for o in (-scale*s1-slope*mean, slope, scale)]
+        dx = torch.addcmul(constant, x, slope).addcmul_(dy, scale)
         return dx,None if weight is None else dw,None if weight is None else db,None
 
+# %% ../../nbs/25_model.learner.ipynb #5393be13
 _batch_norm = F.batch_norm
 
 def _shared_batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=.1, eps=1e-5):

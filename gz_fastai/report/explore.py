@@ -18,8 +18,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .. import __version__
 from ..core import *
-from ..data.store import *
-from ..inference.predict import *
 from .figures import *
 from .pages import _jpeg, _overlay, _svg
 from .gallery import *
@@ -42,8 +40,9 @@ class _Pages:
     def __init__(self, gallery): self.g,self.lock = gallery,threading.RLock()
 
     def render(self, template, **data):
-        taught = [k[7:] for k in self.g.quantities['Marks'] if k.startswith('taught:')]
-        return _templates().get_template(template).render(g=self.g, wanted=WANTED, taught=taught, version=__version__, **data)
+        taught = {k: self.g.words(k) for k in self.g.quantities['Marks'] if k.startswith('taught:')}
+        shared = dict(g=self.g, wanted=WANTED, taught=taught, version=__version__)
+        return _templates().get_template(template).render(**shared, **data)
 
 def _percent(x): return f'{100*x:.0f}%'
 
@@ -75,7 +74,8 @@ def _card(self:_Pages, r, sort):
     g,i = self.g,self.g.ids[r]
     value = None if not sort or sort == 'unlikely' else f'{g.words(sort)} {g.values(sort)[r]:.3g}'
     surprise = self._surprising(r) if sort == 'unlikely' else ''
-    return dict(id=i, value=value, surprise=surprise, told=self._told(i, r), marks=g.marks.given.get(i, {}), like=g.unit is not None)
+    marks = g.marks.given.get(i, {})
+    return dict(id=i, value=value, surprise=surprise, told=self._told(i, r), marks=marks, like=g.unit is not None)
 
 # %% ../../nbs/53_report.explore.ipynb #cc4cc506
 def _range(words, low, high):
@@ -83,6 +83,7 @@ def _range(words, low, high):
     if np.isinf(low): return f'{words} up to {high:.4g}'
     return f'{words} from {low:.4g}' if np.isinf(high) else f'{words} {low:.4g} to {high:.4g}'
 
+# %% ../../nbs/53_report.explore.ipynb #3eeb451f
 def _heading(gallery, query):
     "A query in words"
     if not query.sort: return 'Selected galaxies' if query.filters or query.find else 'All galaxies'
@@ -99,11 +100,13 @@ def wall(self:_Pages, query):
         query = replace(query, page=max(1, pages))
         rows,_ = g.page(query)
     def without(k): return query.link(filters=query.filters[:k]+query.filters[k+1:])
-    filters = [dict(text=Query((f,)).texts[0], words=_range(g.words(f[0]), *f[1:]), without=without(k)) for k,f in enumerate(query.filters)]
+    each = enumerate(zip(query.texts, query.filters))
+    filters = [dict(text=text, words=_range(g.words(f[0]), *f[1:]), without=without(k)) for k,(text,f) in each]
     first,heading = (query.page-1)*PAGE,_heading(g, query)
     listed = not query.sort or any(query.sort in o for o in g.quantities.values())
-    return self.render('explore_wall.html', title=heading, heading=heading, query=query, filters=filters, quantities=g.quantities,
-                       other_sort='' if listed else g.words(query.sort), cards=[self._card(r, query.sort) for r in rows],
+    return self.render('explore_wall.html', title=heading, heading=heading, query=query, filters=filters,
+                       quantities=g.quantities, other_sort='' if listed else g.words(query.sort),
+                       cards=[self._card(r, query.sort) for r in rows],
                        found=found, first=first+1, last=first+len(rows), pages=pages, here=query.link(page=query.page),
                        previous=query.link(page=query.page-1), next=query.link(page=query.page+1))
 
@@ -113,7 +116,8 @@ def _trees(self:_Pages, i, r):
     "(name, picture) of the tree for each run"
     g = self.g
     preds = g.dropped[i].preds if r is None else g.preds[:, r]
-    observed = None if r is None or g.observed is None or np.isnan(g.observed[r]).any() else g.observed[r]
+    observed = None if r is None or g.observed is None else g.observed[r]
+    if observed is not None and np.isnan(observed).any(): observed = None
     with self.lock: return [(o.path.name, _svg(show_tree(p, observed, g.schema))) for o,p in zip(g.runs, preds)]
 
 @patch
@@ -137,6 +141,7 @@ def _fractions(self:_Pages, i, r):
     rows = zip(g.schema.columns, answers, observed, *preds)
     return [(c, a, *[None if o != o else f'{o:.3f}' for o in values]) for c,a,*values in rows]
 
+# %% ../../nbs/53_report.explore.ipynb #388742bd
 @patch
 def galaxy(self:_Pages, i, query):
     "The page of a galaxy, or of an image that was dropped in"
@@ -149,11 +154,13 @@ def galaxy(self:_Pages, i, query):
         there = at is not None and 0 <= k < len(order)
         return f'/galaxy?{urllib.parse.urlencode(dict(id=g.ids[order[k]]))}&{query.link(page=k//PAGE+1)}' if there else ''
     near = g.select(Query(sort=f'like:{i}'))[:12] if g.unit is not None else []
-    return self.render('explore_galaxy.html', title=i, id=i, dropped=dropped, like=g.unit is not None, here=query.link(page=query.page),
-                       previous=link((at or 0)-1), next=link((at or 0)+1), marks=g.marks.given.get(i, {}),
-                       surprise=self._surprising(r), answers=self._told(i, r), trees=self._trees(i, r),
-                       neighbours=[self._card(k, '') for k in near], values=[] if r is None else self._row(r),
-                       fraction_columns=['column', 'answer', 'volunteers', *[o.path.name for o in g.runs]], fractions=self._fractions(i, r))
+    columns = ['column', 'answer', 'volunteers', *[o.path.name for o in g.runs]]
+    return self.render('explore_galaxy.html', title=i, id=i, dropped=dropped, like=g.unit is not None,
+                       here=query.link(page=query.page), previous=link((at or 0)-1), next=link((at or 0)+1),
+                       marks=g.marks.given.get(i, {}), surprise=self._surprising(r), answers=self._told(i, r),
+                       trees=self._trees(i, r), neighbours=[self._card(k, '') for k in near],
+                       values=[] if r is None else self._row(r),
+                       fraction_columns=columns, fractions=self._fractions(i, r))
 
 # %% ../../nbs/53_report.explore.ipynb #f9f3b770
 def _spread(views, schema):
@@ -176,14 +183,17 @@ def looks(self:_Pages, i):
         first = g.schema.slices[0]
         answer = int(views.mean(0)[first].argmax())
         p = g.predictors[0]
-        seen,falls = occlusion(g.runs[0], read_stored(g.image(i), p.crop, p.size, p.reading)[None], [first.start+answer])
+        seen,falls = occlusion(g.runs[0], g.stored(g.image(i), p), [first.start+answer])
     largest = max(float(np.abs(falls).max()), 1e-6)
-    found = dict(image=_jpeg(_overlay(seen[0], falls[0], largest), (448, 224)), answer=g.schema.questions[0].answers[answer],
-                 fraction=float(views[0, first.start+answer]), largest=largest, views=_spread(views, g.schema))
+    found = dict(image=_jpeg(_overlay(seen[0], falls[0], largest), (448, 224)), largest=largest,
+                 answer=g.schema.questions[0].answers[answer], fraction=float(views[0, first.start+answer]),
+                 views=_spread(views, g.schema))
     return self.render('explore_looks.html', looks=found)
 
 # %% ../../nbs/53_report.explore.ipynb #c13078f5
 _POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'"
+_HEADERS = [(b'content-security-policy', _POLICY.encode()), (b'x-content-type-options', b'nosniff'),
+            (b'referrer-policy', b'same-origin')]
 _MOST_BYTES = 2**26 # of an image that is dropped in
 
 def _is_local(host):
@@ -229,8 +239,7 @@ def explorer_app(
             if why := _forbidden(Request(scope), host): return await PlainTextResponse(why, 403)(scope, receive, send)
             async def guarded(message):
                 if message['type'] == 'http.response.start':
-                    extra = {'content-security-policy': _POLICY, 'x-content-type-options': 'nosniff', 'referrer-policy': 'same-origin'}
-                    message['headers'] = [*message['headers'], *[(k.encode(), v.encode()) for k,v in extra.items()]]
+                    message['headers'] = [*message['headers'], *_HEADERS]
                 await send(message)
             await self.app(scope, receive, guarded)
 
@@ -247,7 +256,8 @@ def _show_wall(pages):
         pairs = request.query_params.multi_items()
         form,query = dict(pairs),Query.parse(pairs)
         if 'quantity' not in form: return HTMLResponse(pages.wall(query))
-        if form['quantity']: query = Query.parse([*pairs, ('f', f'{form["quantity"]},{form.get("least", "")},{form.get("most", "")}')])
+        new = f'{form["quantity"]},{form.get("least", "")},{form.get("most", "")}'
+        if form['quantity']: query = Query.parse([*pairs, ('f', new)])
         return RedirectResponse(f'/?{query.link()}', 303)
     return show
 
@@ -308,8 +318,10 @@ def _export(kind, media):
         from starlette.responses import Response
         def show(request):
             query = Query.parse(request.query_params.multi_items())
-            data = pages.g.export(query).to_csv(index=False) if kind == 'csv' else pages.g.contact_sheet(query, kind.upper())
-            return Response(data, media_type=media, headers={'content-disposition': f'attachment; filename="galaxies.{kind}"'})
+            as_text = kind == 'csv'
+            data = pages.g.export(query).to_csv(index=False) if as_text else pages.g.contact_sheet(query, kind.upper())
+            saved = {'content-disposition': f'attachment; filename="galaxies.{kind}"'}
+            return Response(data, media_type=media, headers=saved)
         return show
     return of
 
@@ -353,6 +365,7 @@ class Explorer:
     def _repr_html_(self): return f'<iframe src="{self.url}" width="100%" height="700" style="border: 1px solid #8888"></iframe>'
     def __repr__(self): return f'Explorer({self.url}: {self.gallery})'
 
+# %% ../../nbs/53_report.explore.ipynb #f00cf52f
 def _listening(host, port):
     "A socket that listens; raises `BadInput` where it cannot"
     if not 0 <= port < 65536: raise BadInput(f'port must be 0 to 65535, not {port}')
@@ -378,6 +391,7 @@ def explore(
     _need_server()
     return Explorer(open_gallery(runs, images, predictions, labels, marks, device)).start()
 
+# %% ../../nbs/53_report.explore.ipynb #73b74e63
 def serve(
     runs,             # folders of runs, hf-hub:OWNER/NAME, or .onnx files
     images,           # folder or zip of images, list of paths, or parquet

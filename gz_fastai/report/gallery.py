@@ -8,7 +8,6 @@ __all__ = ['WANTED', 'PAGE', 'Marks', 'Query', 'Gallery', 'picture', 'Dropped', 
 # %% ../../nbs/52_report.gallery.ipynb #59184fc1
 import hashlib, io, json, os, re, threading, urllib.parse
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,6 @@ from ..data.votes import *
 from ..data.sources import *
 from ..data.catalogue import *
 from ..data.store import *
-from ..model.backbones import *
 from ..model.onnx import *
 from ..inference.predict import *
 from ..inference.survey import *
@@ -86,7 +84,8 @@ def set(self:Marks,
     check_choice('answer', answer, ['', *self.answers(question)])
     with self._lock:
         self.given = self._read()     # another process may have written it
-        marks = {k: v for k,v in self.given.get(id, {}).items() if k != question} | ({question: answer} if answer else {})
+        marks = {k: v for k,v in self.given.get(id, {}).items() if k != question}
+        if answer: marks[question] = answer
         self.given = {k: v for k,v in self.given.items() if k != id} | ({id: marks} if marks else {})
         with atomic_write(self.file) as tmp: self._table().to_csv(tmp, index=False)
 
@@ -94,7 +93,8 @@ def set(self:Marks,
 def _table(self:Marks):
     "A row per galaxy, 1 for the answer that was given; a column for each answer to a question that was marked"
     used = {q for marks in self.given.values() for q in marks}
-    columns = {c: [int(marks.get(q) == a) for marks in self.given.values()] for (q,a),c in self.columns.items() if q in used}
+    def given(q, a): return [int(marks.get(q) == a) for marks in self.given.values()]
+    columns = {c: given(q, a) for (q,a),c in self.columns.items() if q in used}
     return pd.DataFrame({self.id_column: list(self.given)} | columns)
 
 # %% ../../nbs/52_report.gallery.ipynb #2b0bac4d
@@ -123,7 +123,9 @@ class Query:
         return cls(filters=tuple(filters), **res)
 
     @property
-    def texts(self): return [','.join([q, *('' if np.isinf(x) else f'{x:.6g}' for x in ends)]) for q,*ends in self.filters]
+    def texts(self): # of the filters, in a link
+        def number(x): return '' if np.isinf(x) else f'{x:.6g}'
+        return [f'{q},{number(low)},{number(high)}' for q,low,high in self.filters]
 
     def link(self,
         **changes, # other values
@@ -131,9 +133,10 @@ class Query:
         "The parameters of the link to this query, or to one that differs."
         o = replace(self, **({'page': 1} | changes))
         pairs = [('f', text) for text in o.texts]
-        pairs += [(k, v) for k,v in (('sort', o.sort), ('up', '1'*o.up), ('find', o.find), ('page', str(o.page)*(o.page > 1))) if v]
-        return urllib.parse.urlencode(pairs)
+        others = dict(sort=o.sort, up='1'*o.up, find=o.find, page=str(o.page)*(o.page > 1))
+        return urllib.parse.urlencode([*pairs, *[(k, v) for k,v in others.items() if v]])
 
+# %% ../../nbs/52_report.gallery.ipynb #558e2a18
 def _filter(text):
     "(quantity, least, most) of a filter in a link"
     name,*ends = text.rsplit(',', 2)
@@ -173,22 +176,25 @@ class Gallery:
         parts = [plural(len(self), 'galaxy', 'galaxies'), plural(len(self.runs), 'run')]
         return f'Gallery({", ".join(parts)}{", volunteers" if self.observed is not None else ""})'
 
-    def _aligned(self, labels):
-        "(observed fractions, votes) row by row, NaN where there is no label; `None` where there are no labels"
-        if labels is None: return None,None
-        at = pd.Index(labels.ids).get_indexer(self.ids)
-        problem,remedy = 'none of the galaxies has a label','compare the IDs with the names of the images'
-        if (at < 0).all(): raise BadInput(problem, remedy=remedy)
-        def rows(o): return np.where((at >= 0)[:, None], o[at], np.nan)
-        return rows(labels.fractions),None if labels.counts is None else rows(labels.counts)
+# %% ../../nbs/52_report.gallery.ipynb #0eb3a676
+@patch
+def _aligned(self:Gallery, labels):
+    "(observed fractions, votes) row by row, NaN where there is no label; `None` where there are no labels"
+    if labels is None: return None,None
+    at = pd.Index(labels.ids).get_indexer(self.ids)
+    problem,remedy = 'none of the galaxies has a label','compare the IDs with the names of the images'
+    if (at < 0).all(): raise BadInput(problem, remedy=remedy)
+    def rows(o): return np.where((at >= 0)[:, None], o[at], np.nan)
+    return rows(labels.fractions),None if labels.counts is None else rows(labels.counts)
 
-    def _take_columns(self, labels):
-        "Take over the other columns of the table of labels"
-        if labels is None: return
-        own = {self.schema.id_column, *self.schema.columns, *self.table.columns}
-        at = pd.Index(labels.ids).get_indexer(self.ids)
-        for c in labels.table.columns:
-            if str(c) not in own: self.table[str(c)] = labels.table[c].reset_index(drop=True).reindex(at).to_numpy()
+@patch
+def _take_columns(self:Gallery, labels):
+    "Take over the other columns of the table of labels"
+    if labels is None: return
+    own = {self.schema.id_column, *self.schema.columns, *self.table.columns}
+    at = pd.Index(labels.ids).get_indexer(self.ids)
+    more = {str(c): labels.table[c] for c in labels.table.columns if str(c) not in own}
+    for c,values in more.items(): self.table[c] = values.reset_index(drop=True).reindex(at).to_numpy()
 
 # %% ../../nbs/52_report.gallery.ipynb #80aa5a97
 def _numbers(column):
@@ -200,12 +206,12 @@ def _numbers(column):
 @patch(as_prop=True)
 def quantities(self:Gallery) -> dict: # group in words -> {name: in words}
     "What can be filtered and sorted by."
-    answers = [(c, f'{a}') for q,s in zip(self.schema.questions, self.schema.slices)
-               for c,a in zip(self.schema.columns[s], q.answers)]
-    res = {'Predictions': {'doubt': 'doubt'} | ({'runs': 'disagreement between the runs'} if len(self.runs) > 1 else {})}
+    answers = list(zip(self.schema.columns, [a for q in self.schema.questions for a in q.answers]))
+    res = {'Predictions': {'doubt': 'doubt'}}
+    if len(self.runs) > 1: res['Predictions']['runs'] = 'disagreement between the runs'
     if self.observed is not None:
         res['Volunteers and network'] = {'unlikely': 'improbability of the votes', 'error': 'error'}
-    res['Marks'] = {'marked': 'marked (1 wanted, 0 unwanted)'} | {f'taught:{o}': f'taught: {o}' for o in self._taught()}
+    res['Marks'] = {'marked': 'marked (1 wanted, 0 unwanted)'} | {f'taught:{o}': self.words(f'taught:{o}') for o in self._taught()}
     res['Predicted, of all volunteers'] = {f'all:{c}': a for c,a in answers}
     res['Predicted, of those who were asked'] = {f'asked:{c}': a for c,a in answers}
     if self.observed is not None: res['Observed, of all volunteers'] = {f'volunteers:{c}': a for c,a in answers}
@@ -213,19 +219,25 @@ def quantities(self:Gallery) -> dict: # group in words -> {name: in words}
     if numbers: res['Columns'] = {f'column:{c}': c for c in numbers}
     return {k: v for k,v in res.items() if v}
 
+# %% ../../nbs/52_report.gallery.ipynb #a1e19980
 @patch
 def _taught(self:Gallery):
     "The answers that marks can teach, as QUESTION=ANSWER"
     given = {(q, a) for marks in self.marks.given.values() for q,a in marks.items()} - {(WANTED, 'no')}
     return [f'{q}={a}' for q,a in self.marks.columns if (q, a) in given] if self.unit is not None else []
 
+_OF = dict(all='of all', asked='of those asked', volunteers='observed')
+
 @patch
 def words(self:Gallery,
     name:str, # of a quantity
 ) -> str:
     "A quantity in words."
-    if name.startswith('like:'): return f'like {name[5:]}'
-    return next((o[name] for o in self.quantities.values() if name in o), name)
+    kind,_,what = name.partition(':')
+    if kind == 'like': return f'like {what}'
+    if kind == 'taught': return f'taught: {what.removesuffix("=yes").rpartition("=")[2]}'
+    words = next((o[name] for o in self.quantities.values() if name in o), name)
+    return f'{words} ({_OF[kind]})' if kind in _OF else words
 
 # %% ../../nbs/52_report.gallery.ipynb #68a661cb
 @patch
@@ -234,16 +246,12 @@ def values(self:Gallery,
 ) -> np.ndarray: # (n,), NaN where a galaxy has none
     "A quantity of every galaxy; raises `BadInput` where there is none of that name."
     kind,_,what = name.partition(':')
-    if kind in ('all', 'asked', 'volunteers') and what in self.schema.columns: return self._fraction(kind, self.schema.columns.index(what))
+    if kind in _OF and what in self.schema.columns: return self._fraction(kind, self.schema.columns.index(what))
     if kind == 'column' and what in self.table.columns: return self._once(name, lambda: _numbers(self.table[what]))
     if kind == 'like': return self._like(what)
     if kind == 'taught': return self._teach(what)
-    if name == 'marked':
-        res = np.full(len(self), np.nan)
-        for i,marks in self.marks.given.items():
-            if i in self.row and WANTED in marks: res[self.row[i]] = marks[WANTED] == 'yes'
-        return res
-    simple = dict(doubt=self._doubt, runs=self._spread, error=self._error, unlikely=lambda: -np.log10(self.surprise[0].clip(1e-300)))
+    if name == 'marked': return self._marked()
+    simple = dict(doubt=self._doubt, runs=self._spread, error=self._error, unlikely=self._unlikely)
     lacking = name in ('error', 'unlikely') and self.observed is None
     if name not in simple or lacking: raise BadInput(f'there is no quantity {name[:80]!r} here' + '; it needs labels'*lacking)
     return self._once(name, simple[name])
@@ -253,6 +261,15 @@ def _once(self:Gallery, name, fn):
     if name not in self._kept: self._kept[name] = fn()
     if self._kept[name] is None: raise BadInput(f'{name[:80]!r} has no numbers')
     return self._kept[name]
+
+# %% ../../nbs/52_report.gallery.ipynb #28ff083c
+@patch
+def _marked(self:Gallery):
+    "1 for wanted and 0 for unwanted galaxies"
+    res = np.full(len(self), np.nan)
+    for i,marks in self.marks.given.items():
+        if i in self.row and WANTED in marks: res[self.row[i]] = marks[WANTED] == 'yes'
+    return res
 
 @patch
 def _fraction(self:Gallery, kind, c):
@@ -272,6 +289,10 @@ def _spread(self:Gallery): return np.sqrt(self.preds.var(0).mean(1))
 
 @patch
 def _error(self:Gallery): return np.sqrt(np.mean((self.mean-self.observed)**2, 1))
+
+# %% ../../nbs/52_report.gallery.ipynb #1e8802f9
+@patch
+def _unlikely(self:Gallery): return -np.log10(self.surprise[0].clip(1e-300))
 
 @patch(as_prop=True)
 def surprise(self:Gallery) -> tuple: # ((n,) probability, NaN where there is no label; (n,) column, or -1)
@@ -313,6 +334,7 @@ def _teach(self:Gallery, what):
     res[yes+no] = np.nan
     return res
 
+# %% ../../nbs/52_report.gallery.ipynb #37ea9ced
 @patch
 def select(self:Gallery,
     query:Query, # which
@@ -348,7 +370,8 @@ def image(self:Gallery,
     if i not in self.images: raise BadInput('has no image', id=i[:80])
     file,part = self.images[i]
     outside = self.root and not Path(file).resolve().is_relative_to(self.root)
-    if outside: raise BadInput(f'its image is a link to a place outside {self.root}', id=i, remedy='give the folder where the images are')
+    problem,remedy = f'its image is a link to a place outside {self.root}','give the folder where the images are'
+    if outside: raise BadInput(problem, id=i, remedy=remedy)
     return in_memory(next(open_images([(i, file, part)], self.schema.id_column)))
 
 @patch
@@ -392,7 +415,12 @@ def predictors(self:Gallery) -> list:
     return self._once('predictors', lambda: [predictor_of(o) for o in self.runs])
 
 @patch
-def _stored(self:Gallery, image, p): return read_stored(image, p.crop, p.size, p.reading)[None]
+def stored(self:Gallery,
+    image, # from Gallery.image
+    p,     # one of predictors
+) -> np.ndarray: # (1, side, side, channels) bytes
+    "An image as that network sees it."
+    return np.array(read_stored(image, p.crop, p.size, p.reading)[None])
 
 @patch
 def drop(self:Gallery,
@@ -404,7 +432,7 @@ def drop(self:Gallery,
     name = f'{Path(name).name[:60] or "image"} ({digest})'
     image,preds,unit = ImageBytes(data, name, name),[],None
     for k,p in enumerate(self.predictors):
-        px = self._stored(image, p)
+        px = self.stored(image, p)
         if k or self.unit is None: frac = p(px)
         else:
             frac,features = p.with_features(px)
@@ -414,6 +442,7 @@ def drop(self:Gallery,
     while len(self.dropped) > _DROPPED: del self.dropped[next(iter(self.dropped))]
     return name
 
+# %% ../../nbs/52_report.gallery.ipynb #e2c924af
 @patch
 @torch.no_grad()
 def views(self:Gallery,
@@ -424,7 +453,8 @@ def views(self:Gallery,
     p = self.predictors[0]
     if isinstance(p, OnnxPredictor): return None
     p = self._once(f'views:{views}', lambda: Predictor(self.runs[0], views))
-    return torch.cat([p.activation(p.model(o).float()) for o in p.views(self._stored(self.image(i), p))]).cpu().numpy()
+    seen = p.views(self.stored(self.image(i), p))
+    return torch.cat([p.activation(p.model(o).float()) for o in seen]).cpu().numpy()
 
 # %% ../../nbs/52_report.gallery.ipynb #ef8b912c
 @patch
@@ -434,7 +464,8 @@ def export(self:Gallery,
     "The galaxies of a query: IDs, mean predictions, the quantity that they are sorted by, and marks."
     rows = self.select(query)
     table = pd.DataFrame(self.mean[rows], columns=self.schema.columns)
-    if query.sort and query.sort.partition(':')[0] not in ('all', 'column'): table[query.sort] = self.values(query.sort)[rows]
+    by = query.sort.partition(':')[0]
+    if by not in ('', 'all', 'column'): table[query.sort] = self.values(query.sort)[rows]
     for c in self.table.columns:
         if c not in table: table[c] = self.table[c].to_numpy()[rows]
     for q in {q for marks in self.marks.given.values() for q in marks}:
@@ -505,31 +536,35 @@ def _listed(images, schema, reading):
     return res
 
 # %% ../../nbs/52_report.gallery.ipynb #5d18139e
+def _with_features(source):
+    "(table, (n, d) features or None) of a parquet file or of all in a folder"
+    try: t = pq.read_table(source)
+    except Exception as e:      # damage has many names
+        raise BadInput(f'cannot be read as parquet: {first_line(e)}', file=source) from None
+    if 'features' not in t.column_names: return t.to_pandas(),None
+    features = t['features'].combine_chunks().flatten().to_numpy().reshape(len(t), -1)
+    return t.drop_columns('features').to_pandas(),features
+
 def _predictions(source, schema):
     "(IDs, fractions, features or None, table of the other columns) in a file or folder that was predicted"
     source,own = Path(source),schema.id_column
     if not source.exists(): raise BadInput('there is no such file', file=source)
     folder = source/'predictions' if (source/'predictions').is_dir() else source
-    features = None
-    if folder.is_dir() or source.suffix == '.parquet':
-        try: t = pq.read_table(folder)
-        except Exception as e: raise BadInput(f'cannot be read as parquet: {first_line(e)}', file=source) from None      # damage has many names
-        if 'features' in t.column_names:
-            flat = t['features'].combine_chunks()
-            features = flat.flatten().to_numpy().reshape(len(t), -1)
-            t = t.drop_columns('features')
-        table = t.to_pandas()
-    else: table = read_table(source)
+    parquet = folder.is_dir() or source.suffix == '.parquet'
+    table,features = _with_features(folder) if parquet else (read_table(source), None)
     missing = next((c for c in schema.columns if c not in table.columns), None)
-    if missing: raise BadInput(f'has no column {missing}', file=source, remedy='give what gz_fastai_predict wrote for this run')
+    remedy = 'give what gz_fastai_predict wrote for this run'
+    if missing: raise BadInput(f'has no column {missing}', file=source, remedy=remedy)
     ids = galaxy_ids(table, source, schema).to_numpy(dtype=object)
     twice = pd.Index(ids).duplicated()
     if twice.any(): raise BadInput('this galaxy has an earlier row', file=source, id=ids[twice.argmax()])
     frac = table[schema.columns].apply(pd.to_numeric, errors='coerce').to_numpy('float32')
     wrong = np.flatnonzero(~((frac >= -ROUNDING) & (frac <= 1+ROUNDING)).all(1))
-    if len(wrong): raise BadInput('has a value that is no fraction', file=source, id=ids[wrong[0]], remedy='give predictions of the form cumulative')
+    remedy = 'give predictions of the form cumulative'
+    if len(wrong): raise BadInput('has a value that is no fraction', file=source, id=ids[wrong[0]], remedy=remedy)
     return ids,frac,features,table.drop(columns=[own, *schema.columns], errors='ignore')
 
+# %% ../../nbs/52_report.gallery.ipynb #9b667249
 def open_gallery(
     runs,             # folders of runs or cross-validations, hf-hub:OWNER/NAME, or .onnx files
     images,           # folder or zip of images, list of paths or parquet, as for predict_survey; or a Catalogue
