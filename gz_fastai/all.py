@@ -41,6 +41,8 @@ from .training.checkpoint import Checkpoint
 from .training.train import config_catalogue, run_from_learner, train
 from .training.crossval import crossval, ensemble_weights
 from .training.tune import open_study, trials_table, tune
+
+# %% ../nbs/61_all.ipynb #186bea62
 from .report.figures import occlusion, plot_history, plot_questions, plot_reliability, plot_schedule
 from .report.figures import plot_votes, show_tree
 from .report.pages import write_report

@@ -543,7 +543,8 @@ def data_command(
 
 # %% ../nbs/60_cli.ipynb #a066df47
 _COMMANDS = dict(train=train_command, crossval=crossval_command, tune=tune_command, predict=predict_command,
-                 report=report_command, explore=explore_command, export=export_command, baseline=baseline_command, data=data_command)
+                 report=report_command, explore=explore_command, export=export_command, baseline=baseline_command,
+                 data=data_command)
 
 def main(
     argv=None, # the name of a command, and its arguments; default: those of the process

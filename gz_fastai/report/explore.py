@@ -56,6 +56,7 @@ def _told(self:_Pages, i, r):
     seen = r is not None and g.observed is not None and not np.isnan(g.observed[r]).any()
     return [('volunteers', g.schema.describe(g.observed[r])), *res] if seen else res
 
+# %% ../../nbs/53_report.explore.ipynb #6ebae9eb
 @patch
 def _surprising(self:_Pages, r):
     "What is improbable about the votes for a galaxy, in words; empty where they are nothing special"
@@ -246,7 +247,8 @@ def explorer_app(
     def failed(request, e):
         if 'application/json' in request.headers.get('accept', ''): return PlainTextResponse(str(e), 400)
         return HTMLResponse(pages.render('explore_error.html', title='Error', problem=str(e)), 400)
-    routes = [Route(path, fn(pages), methods=methods) for path,fn,methods in _ROUTES]
+    routes = [Route(path, fn(pages), methods=[method]) for method,fns in (('GET', _SHOWN), ('POST', _TAKEN))
+              for path,fn in fns.items()]
     return Starlette(routes=routes, middleware=[Middleware(Guard)], exception_handlers={BadInput: failed})
 
 # %% ../../nbs/53_report.explore.ipynb #4b8dbe4f
@@ -304,7 +306,8 @@ def _take_image(pages):
     def predict(data, name):
         with pages.lock: return pages.g.drop(data, name)
     async def take(request):
-        if int(request.headers.get('content-length', 0)) > _MOST_BYTES: raise BadInput(f'the file has more than {_MOST_BYTES >> 20} MB')
+        size = int(request.headers.get('content-length', 0))
+        if size > _MOST_BYTES: raise BadInput(f'the file has more than {_MOST_BYTES >> 20} MB')
         file = (await request.form()).get('file')
         if not hasattr(file, 'read'): raise BadInput('no file was sent')
         name = await run_in_threadpool(predict, await file.read(_MOST_BYTES), file.filename or 'image')
@@ -331,10 +334,10 @@ def _show_script(pages):
     def show(request): return Response(source, media_type='text/javascript')
     return show
 
-_ROUTES = [('/', _show_wall, ['GET']), ('/galaxy', _show_galaxy, ['GET']), ('/looks', _show_looks, ['GET']), ('/image', _show_image, ['GET']),
-           ('/explore.js', _show_script, ['GET']), ('/mark', _take_mark, ['POST']), ('/drop', _take_image, ['POST']),
-           ('/export.csv', _export('csv', 'text/csv'), ['GET']), ('/export.png', _export('png', 'image/png'), ['GET']),
-           ('/export.pdf', _export('pdf', 'application/pdf'), ['GET'])]
+_SHOWN = {'/': _show_wall, '/galaxy': _show_galaxy, '/looks': _show_looks, '/image': _show_image, '/explore.js': _show_script,
+          '/export.csv': _export('csv', 'text/csv'), '/export.png': _export('png', 'image/png'),
+          '/export.pdf': _export('pdf', 'application/pdf')}
+_TAKEN = {'/mark': _take_mark, '/drop': _take_image}
 
 # %% ../../nbs/53_report.explore.ipynb #ef7dcb33
 class Explorer:

@@ -211,7 +211,8 @@ def quantities(self:Gallery) -> dict: # group in words -> {name: in words}
     if len(self.runs) > 1: res['Predictions']['runs'] = 'disagreement between the runs'
     if self.observed is not None:
         res['Volunteers and network'] = {'unlikely': 'improbability of the votes', 'error': 'error'}
-    res['Marks'] = {'marked': 'marked (1 wanted, 0 unwanted)'} | {f'taught:{o}': self.words(f'taught:{o}') for o in self._taught()}
+    taught = {f'taught:{o}': self.words(f'taught:{o}') for o in self._taught()}
+    res['Marks'] = {'marked': 'marked (1 wanted, 0 unwanted)'} | taught
     res['Predicted, of all volunteers'] = {f'all:{c}': a for c,a in answers}
     res['Predicted, of those who were asked'] = {f'asked:{c}': a for c,a in answers}
     if self.observed is not None: res['Observed, of all volunteers'] = {f'volunteers:{c}': a for c,a in answers}
@@ -253,7 +254,8 @@ def values(self:Gallery,
     if name == 'marked': return self._marked()
     simple = dict(doubt=self._doubt, runs=self._spread, error=self._error, unlikely=self._unlikely)
     lacking = name in ('error', 'unlikely') and self.observed is None
-    if name not in simple or lacking: raise BadInput(f'there is no quantity {name[:80]!r} here' + '; it needs labels'*lacking)
+    problem = f'there is no quantity {name[:80]!r} here' + '; it needs labels'*lacking
+    if name not in simple or lacking: raise BadInput(problem)
     return self._once(name, simple[name])
 
 @patch
@@ -328,7 +330,8 @@ def _teach(self:Gallery, what):
     "What the marks teach of an answer, over the galaxies that are not marked for this question"
     self._need_features()
     question,_,answer = what.partition('=')
-    given = [(self.row[i], marks[question]) for i,marks in self.marks.given.items() if i in self.row and question in marks]
+    marked = {i: marks for i,marks in self.marks.given.items() if i in self.row and question in marks}
+    given = [(self.row[i], marks[question]) for i,marks in marked.items()]
     yes,no = [[r for r,a in given if (a == answer) is same] for same in (True, False)]
     res = teach(self.unit, yes, no)
     res[yes+no] = np.nan
@@ -422,6 +425,7 @@ def stored(self:Gallery,
     "An image as that network sees it."
     return np.array(read_stored(image, p.crop, p.size, p.reading)[None])
 
+# %% ../../nbs/52_report.gallery.ipynb #b4474ac1
 @patch
 def drop(self:Gallery,
     data:bytes, # of an image file
@@ -575,7 +579,8 @@ def open_gallery(
 ) -> Gallery:
     "A gallery of images with what runs say of them; raises `BadInput` where something is wrong."
     if isinstance(images, Catalogue):
-        if images.images is None: raise BadInput('this catalogue has no folder of images', remedy='give the images themselves')
+        problem,remedy = 'this catalogue has no folder of images','give the images themselves'
+        if images.images is None: raise BadInput(problem, remedy=remedy)
         images,labels = images.images,images.labels_file if labels is None else labels
     members,_ = member_runs(runs)
     schema,info = members[0].schema,members[0].info
