@@ -335,7 +335,8 @@ def _show_script(pages):
     return show
 
 _SHOWN = {'/': _show_wall, '/galaxy': _show_galaxy, '/looks': _show_looks, '/image': _show_image,
-          '/explore.js': _show_script, '/export.csv': _export('csv', 'text/csv'), '/export.png': _export('png', 'image/png'),
+          '/explore.js': _show_script, '/export.csv': _export('csv', 'text/csv'),
+          '/export.png': _export('png', 'image/png'),
           '/export.pdf': _export('pdf', 'application/pdf')}
 _TAKEN = {'/mark': _take_mark, '/drop': _take_image}
 
