@@ -68,10 +68,13 @@ _VOLUNTEERS = 40 # that fractions alone are taken to come from, about the mean o
 
 def _tails(k, a, b, n):
     "Twice the smaller of P(as many votes or fewer) and P(as many or more), with half of P(just as many) in each"
-    each = [o.ravel() for o in np.broadcast_arrays(k, a, b, n)]
-    k,a,b,n = each
-    low,high = _position(k, a, b, n, .5),_position(n-k, b, a, n, .5)
-    return 2*np.minimum(low, high)
+    k,a,b,n = [o.ravel() for o in np.broadcast_arrays(k, a, b, n)]
+    upper = k*(a+b) > a*n                  # the tail is summed from its own end, which is exact however small it is
+    k,a,b = np.where(upper, n-k, k),np.where(upper, b, a),np.where(upper, a, b)
+    res,order = np.empty(len(k)),np.argsort(k)
+    for some in np.array_split(order, max(1, len(k)//4096)):
+        res[some] = _position(k[some], a[some], b[some], n[some], .5)
+    return 2*np.minimum(res, 1-res)
 
 def vote_surprise(
     frac,              # (n, columns) predicted cumulative fractions
@@ -83,12 +86,14 @@ def vote_surprise(
     counts = np.asarray(observed if counts is None else counts, dtype=float)*(_VOLUNTEERS if counts is None else 1)
     counts = np.nan_to_num(counts).round()
     conc = to_concentrations(frac, fit_concentration(frac, counts, schema), schema)
-    p = np.ones((len(counts), len(schema)))
-    for s in schema.slices:
-        some = counts[:, s].sum(1) >= _LEAST_VOTES
-        if not some.any() or s.stop-s.start == 1: continue
+    p,enough = np.ones((len(counts), len(schema))),schema.totals(counts) >= _LEAST_VOTES
+    enough[:, [s.stop-s.start == 1 for s in schema.slices]] = False
+    for s,some in zip(schema.slices, enough.T):
+        if not some.any(): continue
         a,k = conc[some, s],counts[some, s]
         total,n = a.sum(1, keepdims=True),k.sum(1, keepdims=True)
         p[some, s] = _tails(k, a, total-a, n).reshape(k.shape)
-    compared = schema.spread(np.stack([counts[:, s].sum(1) >= _LEAST_VOTES for s in schema.slices], 1)).sum(1)
-    return (p.min(1)*compared.clip(1)).clip(0, 1),np.where(compared > 0, p.argmin(1), -1)
+    compared = schema.spread(enough)
+    first = np.where(compared, p, 2).argmin(1)
+    some = compared.any(1)
+    return (p.min(1)*compared.sum(1).clip(1)).clip(0, 1),np.where(some, first, -1)

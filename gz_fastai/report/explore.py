@@ -13,6 +13,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 import numpy as np
+import pandas as pd
 from fastcore.basics import patch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -37,11 +38,12 @@ def _need_server():
 # %% ../../nbs/53_report.explore.ipynb #69dd97e4
 class _Pages:
     "The pages of a gallery, as text"
-    def __init__(self, gallery): self.g,self.lock = gallery,threading.RLock()
+    def __init__(self, gallery): self.g,self.drawing,self.predicting = gallery,threading.Lock(),threading.Lock()
 
     def render(self, template, **data):
         taught = {k: self.g.words(k) for k in self.g.quantities['Marks'] if k.startswith('taught:')}
-        shared = dict(g=self.g, wanted=WANTED, taught=taught, version=__version__)
+        marked = sum(WANTED in marks for marks in self.g.marks.given.values())
+        shared = dict(g=self.g, wanted=WANTED, marked=marked, taught=taught, version=__version__)
         return _templates().get_template(template).render(**shared, **data)
 
 def _percent(x): return f'{100*x:.0f}%'
@@ -51,10 +53,11 @@ def _told(self:_Pages, i, r):
     "(heading, answers) of what networks and volunteers say of a galaxy"
     g = self.g
     preds = g.dropped[i].preds if r is None else g.preds[:, r]
-    names = [o.path.name for o in g.runs] if len(g.runs) > 1 else ['predicted']
+    names = g.names if len(g.runs) > 1 else ['predicted']
     res = [(n, g.schema.describe(p)) for n,p in zip(names, preds)]
-    seen = r is not None and g.observed is not None and not np.isnan(g.observed[r]).any()
-    return [('volunteers', g.schema.describe(g.observed[r])), *res] if seen else res
+    seen = [] if r is None or g.observed is None else g.schema.describe(g.observed[r])
+    seen = [(a, p) for a,p in seen if p == p]     # of questions with votes
+    return [('volunteers', seen), *res] if seen else res
 
 # %% ../../nbs/53_report.explore.ipynb #6ebae9eb
 @patch
@@ -70,21 +73,27 @@ def _surprising(self:_Pages, r):
     return f'{answer}: volunteers {_percent(said)}, network {_percent(predicted)} (probability {p:.1g})'
 
 @patch
-def _card(self:_Pages, r, sort):
-    "A galaxy on the wall"
+def _card(self:_Pages, r, value=None, audit=False):
+    "A galaxy on the wall, with the quantity in words that it was sorted by"
     g,i = self.g,self.g.ids[r]
-    value = None if not sort or sort == 'unlikely' else f'{g.words(sort)} {g.values(sort)[r]:.3g}'
-    surprise = self._surprising(r) if sort == 'unlikely' else ''
+    surprise = self._surprising(r) if audit else ''
     marks = g.marks.given.get(i, {})
     return dict(id=i, value=value, surprise=surprise, told=self._told(i, r), marks=marks, like=g.unit is not None)
 
 # %% ../../nbs/53_report.explore.ipynb #cc4cc506
 def _range(words, low, high):
     "A filter in words"
-    if np.isinf(low): return f'{words} up to {high:.4g}'
-    return f'{words} from {low:.4g}' if np.isinf(high) else f'{words} {low:.4g} to {high:.4g}'
+    if np.isinf(low): return f'{words} up to {high:.10g}'
+    return f'{words} from {low:.10g}' if np.isinf(high) else f'{words} {low:.10g} to {high:.10g}'
 
 # %% ../../nbs/53_report.explore.ipynb #3eeb451f
+@patch
+def _cards(self:_Pages, rows, sort):
+    "The galaxies of a page"
+    if sort in ('', 'unlikely'): return [self._card(r, audit=bool(sort)) for r in rows]
+    words,values = self.g.words(sort),self.g.values(sort)
+    return [self._card(r, f'{words} {values[r]:.3g}') for r in rows]
+
 def _heading(gallery, query):
     "A query in words"
     if not query.sort: return 'Selected galaxies' if query.filters or query.find else 'All galaxies'
@@ -107,7 +116,7 @@ def wall(self:_Pages, query):
     listed = not query.sort or any(query.sort in o for o in g.quantities.values())
     return self.render('explore_wall.html', title=heading, heading=heading, query=query, filters=filters,
                        quantities=g.quantities, other_sort='' if listed else g.words(query.sort),
-                       cards=[self._card(r, query.sort) for r in rows],
+                       cards=self._cards(rows, query.sort),
                        found=found, first=first+1, last=first+len(rows), pages=pages, here=query.link(page=query.page),
                        previous=query.link(page=query.page-1), next=query.link(page=query.page+1))
 
@@ -118,8 +127,8 @@ def _trees(self:_Pages, i, r):
     g = self.g
     preds = g.dropped[i].preds if r is None else g.preds[:, r]
     observed = None if r is None or g.observed is None else g.observed[r]
-    if observed is not None and np.isnan(observed).any(): observed = None
-    with self.lock: return [(o.path.name, _svg(show_tree(p, observed, g.schema))) for o,p in zip(g.runs, preds)]
+    if observed is not None and np.isnan(observed).all(): observed = None
+    with self.drawing: return [(n, _svg(show_tree(p, observed, g.schema))) for n,p in zip(g.names, preds)]
 
 @patch
 def _row(self:_Pages, r):
@@ -129,7 +138,9 @@ def _row(self:_Pages, r):
     res = [(g.words(k), float(g.values(k)[r])) for k in names]
     if g.observed is not None: res.append(('probability of the votes', float(g.surprise[0][r])))
     res += [(c, g.table[c].iloc[r]) for c in g.table.columns]
-    def shown(v): return None if v != v or v is None else f'{v:.4g}' if isinstance(v, (float, np.floating)) else v
+    def shown(v):
+        if np.ndim(v) or isinstance(v, dict): return str(v)[:200]
+        return None if pd.isna(v) else f'{v:.6g}' if isinstance(v, (float, np.floating)) else str(v)[:200]
     return [(k, shown(v)) for k,v in res]
 
 @patch
@@ -155,11 +166,11 @@ def galaxy(self:_Pages, i, query):
         there = at is not None and 0 <= k < len(order)
         return f'/galaxy?{urllib.parse.urlencode(dict(id=g.ids[order[k]]))}&{query.link(page=k//PAGE+1)}' if there else ''
     near = g.select(Query(sort=f'like:{i}'))[:12] if g.unit is not None else []
-    columns = ['column', 'answer', 'volunteers', *[o.path.name for o in g.runs]]
+    columns = ['column', 'answer', 'volunteers', *g.names]
     return self.render('explore_galaxy.html', title=i, id=i, dropped=dropped, like=g.unit is not None,
                        here=query.link(page=query.page), previous=link((at or 0)-1), next=link((at or 0)+1),
                        marks=g.marks.given.get(i, {}), surprise=self._surprising(r), answers=self._told(i, r),
-                       trees=self._trees(i, r), neighbours=[self._card(k, '') for k in near],
+                       trees=self._trees(i, r), neighbours=self._cards(near, ''),
                        values=[] if r is None else self._row(r),
                        fraction_columns=columns, fractions=self._fractions(i, r))
 
@@ -178,7 +189,7 @@ def _spread(views, schema):
 def looks(self:_Pages, i):
     "What the leading answer to the first question depends on, and the spread between views, as a part of a page"
     g = self.g
-    with self.lock:
+    with self.predicting:
         views = g.views(i)
         if views is None: return self.render('explore_looks.html', looks=None)
         first = g.schema.slices[0]
@@ -192,7 +203,9 @@ def looks(self:_Pages, i):
     return self.render('explore_looks.html', looks=found)
 
 # %% ../../nbs/53_report.explore.ipynb #c13078f5
-_POLICY = "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'"
+_POLICY = '; '.join(["default-src 'none'", "img-src 'self' data:", "style-src 'unsafe-inline'", "script-src 'self'",
+                     "connect-src 'self'", "form-action 'self'", "base-uri 'none'",
+                     "frame-ancestors 'self' http://localhost:* http://127.0.0.1:*"]) # notebooks show it in a frame
 _HEADERS = [(b'content-security-policy', _POLICY.encode()), (b'x-content-type-options', b'nosniff'),
             (b'referrer-policy', b'same-origin')]
 _MOST_BYTES = 2**26 # of an image that is dropped in
@@ -203,15 +216,30 @@ def _is_local(host):
     try: return ipaddress.ip_address(host).is_loopback
     except ValueError: return False
 
+def _is_address(host):
+    "Whether a host is an IP address: names are what another page could give this machine"
+    try: return bool(ipaddress.ip_address(host))
+    except ValueError: return False
+
 def _forbidden(request, host):
-    "Why a request is refused; empty where it is not"
-    asked = urllib.parse.urlsplit(f'//{request.headers.get("host", "")}')
-    if _is_local(host) and not _is_local(asked.hostname or ''): return 'this server answers to localhost alone'
+    "(status, why) of a request that is refused; `None` where it is not"
+    named = request.headers.get('host', '')
+    try: asked = urllib.parse.urlsplit(f'//{named}')
+    except ValueError: asked = urllib.parse.urlsplit('')
+    name = asked.hostname or ''
+    plain = asked.netloc == named and '@' not in named
+    open_to_all = not _is_local(host) and (_is_address(name) or name in (host.lower(), socket.gethostname().lower()))
+    if not plain or not (_is_local(name) or open_to_all): return 403,'this server does not answer to this name'
+    if request.method != 'POST': return None
     origin = request.headers.get('origin')
     foreign = origin is not None and urllib.parse.urlsplit(origin).netloc != asked.netloc
     foreign = foreign or request.headers.get('sec-fetch-site') == 'cross-site'
-    return 'this request comes from another page' if request.method == 'POST' and foreign else ''
+    if foreign: return 403,'this request comes from another page'
+    size = request.headers.get('content-length', '')
+    if not size.isdecimal(): return 411,'this request does not say how long it is'
+    return (413,f'more than {_MOST_BYTES >> 20} MB were sent') if len(size) > 12 or int(size) > _MOST_BYTES else None
 
+# %% ../../nbs/53_report.explore.ipynb #00dbd1ac
 def _placeholder(text):
     "A picture that says why there is none"
     lines = [html.escape(text[k:k+26]) for k in range(0, min(len(text), 130), 26)]
@@ -237,7 +265,8 @@ def explorer_app(
         async def __call__(self, scope, receive, send):
             from starlette.requests import Request
             if scope['type'] != 'http': return await self.app(scope, receive, send)
-            if why := _forbidden(Request(scope), host): return await PlainTextResponse(why, 403)(scope, receive, send)
+            if refused := _forbidden(Request(scope), host):
+                return await PlainTextResponse(refused[1], refused[0])(scope, receive, send)
             async def guarded(message):
                 if message['type'] == 'http.response.start':
                     message['headers'] = [*message['headers'], *_HEADERS]
@@ -258,8 +287,8 @@ def _show_wall(pages):
         pairs = request.query_params.multi_items()
         form,query = dict(pairs),Query.parse(pairs)
         if 'quantity' not in form: return HTMLResponse(pages.wall(query))
-        new = f'{form["quantity"]},{form.get("least", "")},{form.get("most", "")}'
-        if form['quantity']: query = Query.parse([*pairs, ('f', new)])
+        new = quantity_filter(form['quantity'], form.get('least', ''), form.get('most', ''))
+        if form['quantity']: query = replace(query, filters=(*query.filters, new))
         return RedirectResponse(f'/?{query.link()}', 303)
     return show
 
@@ -304,13 +333,11 @@ def _take_image(pages):
     from starlette.concurrency import run_in_threadpool
     from starlette.responses import RedirectResponse
     def predict(data, name):
-        with pages.lock: return pages.g.drop(data, name)
+        with pages.predicting: return pages.g.drop(data, name)
     async def take(request):
-        size = int(request.headers.get('content-length', 0))
-        if size > _MOST_BYTES: raise BadInput(f'the file has more than {_MOST_BYTES >> 20} MB')
         file = (await request.form()).get('file')
         if not hasattr(file, 'read'): raise BadInput('no file was sent')
-        name = await run_in_threadpool(predict, await file.read(_MOST_BYTES), file.filename or 'image')
+        name = await run_in_threadpool(predict, await file.read(), file.filename or 'image')
         return RedirectResponse(f'/galaxy?{urllib.parse.urlencode(dict(id=name))}', 303)
     return take
 
@@ -348,9 +375,9 @@ class Explorer:
         host:str='127.0.0.1', # address to listen on
         port:int=0,   # 0 is any that is free
     ):
-        app = explorer_app(gallery, host)
-        import uvicorn
         self.gallery,self.socket = gallery,_listening(host, port)
+        app = explorer_app(gallery, self.socket.getsockname()[0])
+        import uvicorn
         self.url = f'http://{host if ":" not in host else f"[{host}]"}:{self.socket.getsockname()[1]}'
         self.server = uvicorn.Server(uvicorn.Config(app, log_level='warning', lifespan='off'))
     def run(self):

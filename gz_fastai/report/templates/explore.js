@@ -66,6 +66,9 @@ document.addEventListener('drop', e => {
   drop.submit();
 });
 
-for (const part of all('[data-load]')) {
-  fetch(part.dataset.load, {headers: {Accept: 'text/html'}}).then(async res => { if (res.ok) part.innerHTML = await res.text(); });
-}
+// what takes a network longer comes when somebody gets there
+const coming = new IntersectionObserver(seen => seen.filter(o => o.isIntersecting).forEach(({target}) => {
+  coming.unobserve(target);
+  fetch(target.dataset.load, {headers: {Accept: 'text/html'}}).then(async res => { if (res.ok) target.innerHTML = await res.text(); });
+}));
+all('[data-load]').forEach(o => coming.observe(o));
