@@ -222,7 +222,7 @@ def test_wrong_arguments(command, run, galaxies, tmp_path):
     (tmp_path/'marks.csv').write_text('GalaxyID,mass\n1,2\n')
     for args, why in (([tmp_path/'none'], 'none'), ([run, '--images', tmp_path/'nothing', '--marks', 'm.csv'], 'nothing'), ([run, '--predictions', tmp_path/'x.csv', '--marks', 'm.csv'], 'there is no such file'),
                       ([run, '--port', -1], 'port must be'), ([run, '--host', 'no.such.host.invalid'], 'is no address of this machine'), ([run], "has a column 'mass'"),
-                      ([run, '--marks', 'no/folder/m.csv'], 'no/folder')):
+                      ([run, '--marks', 'm.parquet'], 'must end in .csv')):
         res = command('gz_fastai_explore', *args, *([] if '--images' in args else ['--images', images]))
         assert res.returncode == 2 and why in res.stderr and len(res.stderr.splitlines()) == 1, (args, res.stderr)
 
