@@ -114,7 +114,7 @@ def test_find_see_mark_teach_export(browser, wall, galaxies, tmp_path):
         name = page.inner_text('h1')
         looked(page)
         text = page.inner_text('main')
-        for part in ('Its place in the tree', 'Most alike to the network', 'volunteers', 'standard deviation', 'doubt'): assert part in text, part
+        for part in ('Path through the decision tree', 'Nearest neighbors', 'volunteers', 'standard deviation', 'expected disagreement'): assert part in text, part
         assert page.locator('svg').count() >= 1
         page.locator('.one a.like').first.click()
         assert name in page.inner_text('h1') and name not in shown(page) and len(shown(page)) == 48
@@ -146,7 +146,7 @@ def test_find_see_mark_teach_export(browser, wall, galaxies, tmp_path):
 
         # teach
         page.goto(wall)
-        page.click('text=Taught: wanted')
+        page.click('text=Ranked by your marks: wanted')
         assert len(shown(page)) == 48 and not set(first[:3]) & set(shown(page))
         # export
         for kind, start in (('CSV', b'GalaxyID,'), ('PNG', b'\x89PNG'), ('PDF', b'%PDF')):
@@ -221,7 +221,7 @@ def test_wrong_arguments(command, run, galaxies, tmp_path):
     images = galaxies/IMAGES
     (tmp_path/'marks.csv').write_text('GalaxyID,mass\n1,2\n')
     for args, why in (([tmp_path/'none'], 'none'), ([run, '--images', tmp_path/'nothing', '--marks', 'm.csv'], 'nothing'), ([run, '--predictions', tmp_path/'x.csv', '--marks', 'm.csv'], 'there is no such file'),
-                      ([run, '--port', -1], 'port must be'), ([run, '--host', 'no.such.host.invalid'], 'is no address of this machine'), ([run], "has a column 'mass'"),
+                      ([run, '--port', -1], 'port must be'), ([run, '--host', 'no.such.host.invalid'], 'is not an address of this machine'), ([run], "has a column 'mass'"),
                       ([run, '--marks', 'm.parquet'], 'must end in .csv')):
         res = command('gz_fastai_explore', *args, *([] if '--images' in args else ['--images', images]))
         assert res.returncode == 2 and why in res.stderr and len(res.stderr.splitlines()) == 1, (args, res.stderr)

@@ -98,6 +98,7 @@ def _heading(gallery, query):
     "A query in words"
     if not query.sort: return 'Selected galaxies' if query.filters or query.find else 'All galaxies'
     words = gallery.words(query.sort)
+    if query.sort.startswith('taught:'): return f'Ranked by your marks: {words[8:]}'
     return f'Galaxies {words}' if query.sort.startswith('like:') else f'Sorted by {words}'
 
 @patch
@@ -401,7 +402,7 @@ def _listening(host, port):
     "A socket that listens; raises `BadInput` where it cannot"
     if not 0 <= port < 65536: raise BadInput(f'port must be 0 to 65535, not {port}')
     try: family,_,_,_,address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as e: raise BadInput(f'host {host!r} is no address of this machine ({e.strerror})') from None
+    except OSError as e: raise BadInput(f'host {host!r} is not an address of this machine ({e.strerror})') from None
     sock = socket.socket(family)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try: sock.bind(address)
@@ -424,19 +425,19 @@ def explore(
 
 # %% ../../nbs/53_report.explore.ipynb #73b74e63
 def serve(
-    runs,             # folders of runs, hf-hub:OWNER/NAME, or .onnx files
+    runs,             # folders of runs or cross-validations, hf-hub:OWNER/NAME, or .onnx files
     images,           # folder or zip of images, list of paths, or parquet
-    predictions=None, # what gz_fastai_predict wrote for each of the runs; default: predicted now, and kept
-    labels=None,      # table with what volunteers said
+    predictions=None, # output of gz_fastai_predict, one per run; default: predict now, and cache
+    labels=None,      # table of volunteers' votes or fractions
     marks='marks.csv', # CSV file where marks are kept
     device:str='auto', # cpu, cuda, mps, or auto
-    host:str='127.0.0.1', # address to listen on; others than this let other machines in
-    port:int=8765,    # port to listen on; 0 is any that is free
+    host:str='127.0.0.1', # address to listen on; a non-local one lets other machines in
+    port:int=8765,    # port to listen on; 0 picks a free one
 ):
     "Serve a gallery as a web page until Ctrl-C; raises `BadInput` where something is wrong."
     _need_server()
     _listening(host, port).close()     # before hours of predictions
     explorer = Explorer(open_gallery(runs, images, predictions, labels, marks, device), host, port)
-    if not _is_local(host): print('Everyone who reaches this machine can look at these images and mark them.', file=sys.stderr, flush=True)
-    print(f'{explorer.gallery}\n{explorer.url}  (Ctrl-C ends)', flush=True)
+    if not _is_local(host): print('Anyone who can reach this machine can view and mark these images.', file=sys.stderr, flush=True)
+    print(f'{explorer.gallery}\n{explorer.url}  (press Ctrl-C to stop)', flush=True)
     explorer.run()

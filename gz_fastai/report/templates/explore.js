@@ -26,7 +26,7 @@ async function mark(form, answer) {
   const on = button.getAttribute('aria-pressed') === 'true';
   data.set('answer', on ? '' : answer);
   const res = await fetch('/mark', {method: 'POST', body: data, headers: {Accept: 'application/json'}});
-  if (!res.ok) { alert('The mark was not written: ' + (await res.text())); return; }
+  if (!res.ok) { alert('The mark was not saved: ' + (await res.text())); return; }
   for (const b of all('button', form)) b.setAttribute('aria-pressed', String(b === button && !on));
 }
 document.addEventListener('submit', e => {
