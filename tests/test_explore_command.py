@@ -12,6 +12,7 @@ from conftest import BIN, BROWSER, IMAGES, LABELS
 
 from gz_fastai.data.votes import read_labels
 
+SLOW = 180_000 # milliseconds to wait for a page on a busy machine
 NAMES = '<img src=x onerror=alert(1)>', '"><script>alert(2)', "it's {{7*7}} & more #?%20"
 
 
@@ -58,6 +59,7 @@ def window(browser, url, width=1280, **kwargs):
     "A page whose console stays silent"
     said = []
     page = browser.new_page(viewport=dict(width=width, height=800), accept_downloads=True, **kwargs)
+    page.set_default_timeout(SLOW)
     page.on('console', lambda o: said.append(o.text) if o.type in ('error', 'warning') else None)
     page.on('pageerror', lambda e: said.append(str(e)))
     page.on('dialog', lambda o: (said.append(o.message), o.dismiss()))
@@ -80,7 +82,7 @@ def looked(page):
 def pressed(page, n):
     "Wait for so many marks"
     from playwright.sync_api import expect
-    expect(page.locator('.mark button[aria-pressed=true]')).to_have_count(n)
+    expect(page.locator('.mark button[aria-pressed=true]')).to_have_count(n, timeout=SLOW)
 
 
 @pytest.fixture
