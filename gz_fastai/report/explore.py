@@ -405,7 +405,9 @@ def _listening(host, port):
     except OSError as e: raise BadInput(f'host {host!r} is not an address of this machine ({e.strerror})') from None
     sock = socket.socket(family)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try: sock.bind(address)
+    try:
+        sock.bind(address)
+        sock.listen()     # who comes before the server waits for it
     except OSError as e:
         sock.close()
         raise BadInput(f'cannot listen on {host}, port {port}: {e.strerror}', remedy='choose another port') from None
