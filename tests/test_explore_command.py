@@ -97,7 +97,7 @@ def test_find_see_mark_teach_export(browser, wall, galaxies, tmp_path):
         page.select_option('[name=quantity]', 'volunteers:Class1.2')
         page.fill('[name=least]', '.5')
         page.select_option('[name=sort]', 'volunteers:Class1.2')
-        page.click('button.go')
+        with page.expect_navigation(): page.click('button.go')
         table = pd.read_csv(galaxies/LABELS, dtype={'GalaxyID': str})
         disks = table[table['Class1.2'] >= .5].sort_values('Class1.2', ascending=False)
         found = shown(page)
@@ -107,12 +107,12 @@ def test_find_see_mark_teach_export(browser, wall, galaxies, tmp_path):
         link = page.url
         page.goto(link)
         assert shown(page) == found
-        page.click('.chips a')
+        with page.expect_navigation(): page.click('.chips a')
         assert 'of 80' in page.inner_text('main')
 
         # one galaxy
         page.goto(wall)
-        page.locator('.wall .galaxy a.open').nth(2).click()
+        with page.expect_navigation(): page.locator('.wall .galaxy a.open').nth(2).click()
         name = page.inner_text('h1')
         looked(page)
         text = page.inner_text('main')
@@ -124,7 +124,7 @@ def test_find_see_mark_teach_export(browser, wall, galaxies, tmp_path):
         # an image that is dropped in
         image = next((galaxies/IMAGES).glob(f'{name}.jpg'))
         page.set_input_files('form.drop input', image)
-        page.click('form.drop button')
+        with page.expect_navigation(): page.click('form.drop button')
         assert page.inner_text('h1').startswith(name)
         page.locator('.one a.like').first.click()
         assert shown(page)[0] == name
@@ -148,7 +148,7 @@ def test_find_see_mark_teach_export(browser, wall, galaxies, tmp_path):
 
         # teach
         page.goto(wall)
-        page.click('text=Ranked by your marks: wanted')
+        with page.expect_navigation(): page.click('text=Ranked by your marks: wanted')
         assert len(shown(page)) == 48 and not set(first[:3]) & set(shown(page))
         # export
         for kind, start in (('CSV', b'GalaxyID,'), ('PNG', b'\x89PNG'), ('PDF', b'%PDF')):
