@@ -118,7 +118,7 @@ def test_find_see_mark_teach_export(browser, wall, galaxies, tmp_path):
         text = page.inner_text('main')
         for part in ('Path through the decision tree', 'Nearest neighbors', 'volunteers', 'standard deviation', 'expected disagreement'): assert part in text, part
         assert page.locator('svg').count() >= 1
-        page.locator('.one a.like').first.click()
+        with page.expect_navigation(): page.locator('.one a.like').first.click()
         assert name in page.inner_text('h1') and name not in shown(page) and len(shown(page)) == 48
 
         # an image that is dropped in
@@ -126,7 +126,7 @@ def test_find_see_mark_teach_export(browser, wall, galaxies, tmp_path):
         page.set_input_files('form.drop input', image)
         with page.expect_navigation(): page.click('form.drop button')
         assert page.inner_text('h1').startswith(name)
-        page.locator('.one a.like').first.click()
+        with page.expect_navigation(): page.locator('.one a.like').first.click()
         assert shown(page)[0] == name
 
         # marks by hand and by keys
@@ -194,11 +194,11 @@ def test_hostile_names_stay_text(browser, run, galaxies, cache, tmp_path):
         assert set(shown(page)) == set(NAMES)
         for name in NAMES:
             page.goto(url)
-            page.locator('.wall .galaxy', has_text=name).locator('a.open').first.click()
+            with page.expect_navigation(): page.locator('.wall .galaxy', has_text=name).locator('a.open').first.click()
             assert page.inner_text('h1') == name
             looked(page)
             assert page.evaluate("[...document.images].every(o => o.naturalWidth)")
-            page.locator('.one a.like').first.click()
+            with page.expect_navigation(): page.locator('.one a.like').first.click()
             assert name not in shown(page)
         page.goto(url)
         page.locator('.mark button[value=yes]').first.click()
