@@ -15,20 +15,14 @@ from importlib.util import find_spec
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .. import __version__
 from ..core import *
 from .figures import *
-from .pages import _jpeg, _overlay, _svg
+from .pages import _jpeg, _overlay, _svg, _templates
 from .gallery import *
 
 # %% ../../nbs/53_report.explore.ipynb #74a8448e
-@lru_cache(1)
-def _templates():
-    loader = PackageLoader('gz_fastai.report')
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-
 def _need_server():
     "Raise `BadInput` where the packages of the web server are missing"
     for name in ('starlette', 'uvicorn', 'python_multipart'):
@@ -98,7 +92,7 @@ def _heading(gallery, query):
     "A query in words"
     if not query.sort: return 'Selected galaxies' if query.filters or query.find else 'All galaxies'
     words = gallery.words(query.sort)
-    if query.sort.startswith('taught:'): return f'Ranked by your marks: {words[8:]}'
+    if query.sort.startswith('taught:'): return f'Ranked {words}'
     return f'Galaxies {words}' if query.sort.startswith('like:') else f'Sorted by {words}'
 
 @patch
@@ -211,16 +205,14 @@ _HEADERS = [(b'content-security-policy', _POLICY.encode()), (b'x-content-type-op
             (b'referrer-policy', b'same-origin')]
 _MOST_BYTES = 2**26 # of an image that is dropped in
 
-def _is_local(host):
-    "Whether the name of a host stands for this machine"
-    if host == 'localhost': return True
-    try: return ipaddress.ip_address(host).is_loopback
-    except ValueError: return False
+def _address(host):
+    "The IP address that a host is, or `None` for a name, which another page could give this machine"
+    try: return ipaddress.ip_address(host)
+    except ValueError: return None
 
-def _is_address(host):
-    "Whether a host is an IP address: names are what another page could give this machine"
-    try: return bool(ipaddress.ip_address(host))
-    except ValueError: return False
+def _is_local(host):
+    "Whether a host stands for this machine"
+    return host == 'localhost' or bool((at := _address(host)) and at.is_loopback)
 
 def _forbidden(request, host):
     "(status, why) of a request that is refused; `None` where it is not"
@@ -229,7 +221,7 @@ def _forbidden(request, host):
     except ValueError: asked = urllib.parse.urlsplit('')
     name = asked.hostname or ''
     plain = asked.netloc == named and '@' not in named
-    open_to_all = not _is_local(host) and (_is_address(name) or name in (host.lower(), socket.gethostname().lower()))
+    open_to_all = not _is_local(host) and (_address(name) or name in (host.lower(), socket.gethostname().lower()))
     if not plain or not (_is_local(name) or open_to_all): return 403,'this server does not answer to this name'
     if request.method != 'POST': return None
     origin = request.headers.get('origin')

@@ -29,6 +29,7 @@ from ..data.sources import *
 from ..data.catalogue import *
 from ..data.store import *
 from ..model.onnx import *
+from .pages import _seen
 from ..inference.predict import *
 from ..inference.survey import *
 from ..inference.search import *
@@ -271,7 +272,7 @@ def words(self:Gallery,
     "A quantity in words."
     kind,_,what = name.partition(':')
     if kind == 'like': return f'like {what}'
-    if kind == 'taught': return f'taught: {what.removesuffix("=yes").rpartition("=")[2]}'
+    if kind == 'taught': return f'by your marks: {what.removesuffix("=yes").rpartition("=")[2]}'
     words = next((o[name] for o in self.quantities.values() if name in o), name)
     return f'{words} ({_OF[kind]})' if kind in _OF else words
 
@@ -427,13 +428,8 @@ def pixels(self:Gallery,
     whole:bool=False, # all of the image, not the square that the first network sees
 ) -> np.ndarray: # (height, width, 3) bytes
     "The picture of a galaxy; raises `BadInput` where it cannot be read."
-    info = self.runs[0].info
-    reading,crop = check_reading(info.get('reading')),info['crop']
-    px,how = read_pixels(self.image(i), reading=reading)
-    if whole: return three_bands(px)
-    (height,width),side = px.shape[:2],reading.fov/how['arcsec'] if reading.fov else crop
-    x,y,half = width//2,height//2,round(max(2, min(side, height, width)))//2
-    return three_bands(px[y-half:y+half, x-half:x+half])
+    info,image = self.runs[0].info,self.image(i)
+    return three_bands(read_pixels(image, reading=check_reading(info.get('reading')))[0]) if whole else _seen(image, info)
 
 def picture(
     px,           # (height, width, 3) bytes

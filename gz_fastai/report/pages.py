@@ -7,7 +7,7 @@ __all__ = ['LITERATURE', 'write_report']
 
 # %% ../../nbs/51_report.pages.ipynb #10414746
 import base64, hashlib, io, os, re, warnings
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -65,11 +65,14 @@ def _jpeg(array, size=(224, 224)):
     return 'data:image/jpeg;base64,'+base64.b64encode(out.getvalue()).decode()
 
 # %% ../../nbs/51_report.pages.ipynb #2db15a0e
+@cache
+def _templates():
+    loader = PackageLoader('gz_fastai.report')
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
 def _render(template, **data):
     "A page as text; `contents` collects its sections"
-    loader = PackageLoader('gz_fastai.report')
-    env = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return env.get_template(template).render(contents=[], version=__version__, **data)
+    return _templates().get_template(template).render(contents=[], version=__version__, **data)
 
 def _records(table):
     "The rows of a table as dictionaries, without NaN"
