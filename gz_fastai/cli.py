@@ -49,9 +49,12 @@ def _config_params():
     return {n: _Param(n, s.type, s.default, docs[n], s.choices, s.many) for n,s in settings().items()}
 
 def _value(param):
-    "What turns the text of a flag into a value: a number, or one of the words that go instead"
-    if not param.choices or param.type is str: return param.type
-    def value(text): return text if text in param.choices else param.type(text)
+    "What turns the text of a flag into a value: a number, several with commas, or one of the words that go instead"
+    several = param.many and param.type is int
+    if not several and (not param.choices or param.type is str): return param.type
+    def value(text):
+        if several: return [int(o) for o in text.split(',')]
+        return text if text in param.choices else param.type(text)
     value.__name__ = param.type.__name__     # argparse names it in its errors
     return value
 
@@ -90,9 +93,10 @@ class _Parser(argparse.ArgumentParser):
         "Add a flag per parameter"
         for name in names.split():
             p = params[name]._replace(**({'help': helps[name]} if name in helps else {}))
-            metavar = dict(metavar='N' if p.type is int else None) if p.type is not bool else {}
+            several = p.many and p.type is int
+            metavar = dict(metavar=('N[,N]' if several else 'N') if p.type is int else None) if p.type is not bool else {}
             kind = dict(action='store_true') if p.type is bool else dict(type=_value(p))
-            if p.many: kind |= dict(action='append', help=f'{_help(p)}; may be repeated')
+            if p.many and not several: kind |= dict(action='append', help=f'{_help(p)}; may be repeated')
             how = dict(help=_help(p), required=name in required) | kind | metavar
             self.add_argument('--'+name.replace('_', '-'), **how)
 

@@ -429,7 +429,8 @@ def pixels(self:Gallery,
 ) -> np.ndarray: # (height, width, 3) bytes
     "The picture of a galaxy; raises `BadInput` where it cannot be read."
     info,image = self.runs[0].info,self.image(i)
-    return three_bands(read_pixels(image, reading=check_reading(info.get('reading')))[0]) if whole else _seen(image, info)
+    if not whole: return _seen(image, info)
+    return three_bands(read_pixels(image, reading=check_reading(info.get('reading')))[0])
 
 def picture(
     px,           # (height, width, 3) bytes

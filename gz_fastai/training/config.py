@@ -106,7 +106,8 @@ class Config:
     loss:Annotated[str, OneOf('rmse', 'mse', 'votes'), Search('rmse', 'mse')]='rmse'
     hidden:Annotated[tuple, Fixed]=(256,) # widths of the hidden layers of the fully connected head
     drop:Annotated[float, Range(0, .99), Search(low=0., high=.5)]=.1 # dropout in the head
-    size:Annotated[int, Range(16, 4096)]=None # side of the input in pixels; default: 64, or what the backbone needs
+    # side of the input in pixels, or several in turn (48,64); default: 64, or what the backbone needs
+    size:Annotated[int, Many, Range(16, 4096)]=None
     crop:Annotated[int, Range(16, 10**5)]=180 # side of the central square of the original that it shows, in pixels
     # side of the view on the sky, arcseconds; needs a pixel scale in each FITS header
     fov:Annotated[float, Range(1e-3, 10**6)]=None
@@ -144,8 +145,19 @@ class Config:
             raise BadInput(f'finetune {self.finetune!r} needs pretrained weights', remedy='set pretrained, or weights')
         both = self.fov is not None and self.crop != Config.crop
         if both: raise BadInput('fov and crop both say how much is seen', remedy='remove one of them')
+        shrinks = list(self.sizes) != sorted(set(self.sizes))
+        if shrinks: raise BadInput(f'size must be one number, or several that grow, not {_shown(self.size)}')
         wide = any(type(o) is not int or not 1 <= o <= 2**16 for o in self.hidden) or len(self.hidden) > 16
         if wide: raise BadInput(f'hidden must be a list of widths, whole numbers from 1 to {2**16}, not {_shown(self.hidden)}')
+
+    @property
+    def sizes(self):
+        "The sides of the input that the epochs go through, in pixels"
+        return self.size if isinstance(self.size, tuple) else (self.size,)
+    @property
+    def final_size(self):
+        "The side of the input that the network is made for, in pixels"
+        return self.sizes[-1]
 
 def settings() -> dict: # name -> Setting
     "The settings of `Config`, in its order."

@@ -78,9 +78,12 @@ def build_model(
 ):              # (body, head)
     "The network that `cfg` describes; raises `BadInput` where there is no such model or there are no such weights."
     args = dict(in_chans=channels) if channels != 3 or model_folder(cfg.weights) else {}
-    model = galaxy_model(cfg.arch, len(schema), cfg.pretrained, cfg.hidden, cfg.drop, cfg.weights, cfg.size, **args)
+    model = galaxy_model(cfg.arch, len(schema), cfg.pretrained, cfg.hidden, cfg.drop, cfg.weights, cfg.final_size,
+                         **args)
     take_head(model, cfg.weights, schema, _saved_activation(cfg))
     return model
+
+def _sizes(cfg): return ', then '.join(map(str, cfg.sizes))
 
 def _as_seen(cfg, info):
     "`cfg` with the size and the crop of the run that its weights come from, unless it has its own"
@@ -108,7 +111,7 @@ def resolve_config(
     pretrained,notes = bool(cfg.pretrained or cfg.weights),cfg.idle()
     if run := model_folder(cfg.weights):
         cfg = _as_seen(cfg, read_info(run))
-        notes.append(f'size {cfg.size} and {f"fov {cfg.fov:g}" if cfg.fov else f"crop {cfg.crop}"}: the weights come from {run}')
+        notes.append(f'size {_sizes(cfg)} and {f"fov {cfg.fov:g}" if cfg.fov else f"crop {cfg.crop}"}: the weights come from {run}')
     if cfg.size is None: cfg = replace(cfg, size=input_size(model, pretrained))
     if cfg.opt == 'auto':
         cfg = replace(cfg, opt=default_opt(pretrained))
@@ -128,7 +131,8 @@ def _probe(cfg, make_learner, start):
         cfg = replace(cfg, lr=suggest_lr(make_learner(trial)))
         notes.append(f"lr {cfg.lr:.3g}: suggested by fastai's finder")
     if cfg.minutes:
-        seconds = epoch_seconds(make_learner(cfg))
+        def at(size): return epoch_seconds(make_learner(cfg), 8/len(cfg.sizes), ProgressiveResizing([size]))
+        seconds = np.mean([at(o) for o in cfg.sizes])
         left = max(0, 60*cfg.minutes-(time.time()-start))
         cfg = replace(cfg, epochs=max(1, int(left/seconds)))
         least = '; one is the minimum' if left < seconds else ''
@@ -139,7 +143,7 @@ def _probe(cfg, make_learner, start):
 def _transforms(cfg):
     "The augmentation that `cfg` describes"
     names = 'rotate p_rotate p_flip zoom p_zoom shift p_shift jitter p_jitter'.split()
-    return galaxy_transforms(cfg.size, **{k: getattr(cfg, k) for k in names})
+    return galaxy_transforms(cfg.final_size, **{k: getattr(cfg, k) for k in names})
 
 def build_learner(
     cfg:Config,    # resolved
@@ -152,8 +156,8 @@ def build_learner(
     set_seed(cfg.seed, reproducible=True)
     model = build_model(cfg, cat.schema, store.reading.n)
     stats = _stats(cfg, model, store.reading)
-    dls = GalaxyDataLoaders.from_catalogue(cat, size=cfg.size, crop=cfg.crop, bs=cfg.bs, store=store, device=device,
-                                           stats=stats, batch_tfms=_transforms(cfg))
+    dls = GalaxyDataLoaders.from_catalogue(cat, size=cfg.final_size, crop=cfg.crop, bs=cfg.bs, store=store,
+                                           device=device, stats=stats, batch_tfms=_transforms(cfg))
     return galaxy_learner(dls, model, cfg.activation, cfg.loss, cfg.opt, cfg.finetune, cfg.lora_rank, cfg.precision,
                           cfg.compile, lr=cfg.lr, wd=cfg.wd, path=path)
 
@@ -163,6 +167,7 @@ def _callbacks(cfg):
     res = [EndOnNaN(), CheckTrained()]
     if cfg.clip: res.append(GradientClip(cfg.clip))
     if cfg.accumulate > 1: res.append(Accumulate(cfg.accumulate))
+    if len(cfg.sizes) > 1: res.append(ProgressiveResizing(cfg.sizes))
     if cfg.patience: res.append(EarlyStoppingCallback('rmse', comp=np.less, patience=cfg.patience))
     if cfg.ema: res.append(EMACallback(cfg.ema))
     return res
@@ -252,7 +257,7 @@ def _bundle_info(cfg, cat, dls, metrics, versions, concentration=None):
                       synthetic=metrics['synthetic'], mean=mean_label(cat, cat.train).tolist())
     network = dict(arch=arch, args=args, hidden=cfg.hidden, drop=cfg.drop, activation=_saved_activation(cfg))
     if concentration is not None: network['concentration'] = concentration.tolist()
-    view = dict(schema=cat.schema.to_dict(), size=cfg.size, crop=cfg.crop, stats=dls.stats)
+    view = dict(schema=cat.schema.to_dict(), size=cfg.final_size, crop=cfg.crop, stats=dls.stats)
     view['reading'] = dls.reading.to_dict()
     scores = {k: metrics[k] for k in ('rmse', 'interval', 'galaxies')}
     return network | view | dict(versions=versions, scores=scores, trained_on=trained_on)
@@ -316,7 +321,7 @@ def _checked_recipe(cfg, schema, device, channels):
     model = build_model(cfg, schema, channels)
     cfg,notes = resolve_config(cfg, model, device)
     if head := take_head(model, cfg.weights, schema, _saved_activation(cfg)): notes.append(head)
-    check_size(model, cfg.size, channels)
+    for o in cfg.sizes: check_size(model, o, channels)
     if cfg.finetune == 'lora': notes.append(add_lora(model, cfg.lora_rank))
     return cfg,notes
 
@@ -419,8 +424,8 @@ def _train(cfg, cbs, start):
     same = 'start them all with the same settings, on the same kind of device'
     agree('settings', [config_record(cfg), multiplies_bfloat16(device)], same)
     print(cat, *cat.notes, sep='\n  ', flush=True)
-    print(f'Training {cfg.arch} at {cfg.size} px on {device}, into {out}', *notes, *seen, sep='\n  ', flush=True)
-    view = dict(crop=cfg.crop, size=cfg.size, unreadable=cfg.unreadable, reading=reading)
+    print(f'Training {cfg.arch} at {_sizes(cfg)} px on {device}, into {out}', *notes, *seen, sep='\n  ', flush=True)
+    view = dict(crop=cfg.crop, size=cfg.final_size, unreadable=cfg.unreadable, reading=reading)
     store = once_per_machine(lambda: Store.open(cat.files, **view))
     if store.note: print(f'  {store.note}', flush=True)
     if len(store.bad): print(f'{plural(len(store.bad), "unreadable image")} skipped; the first: {store.bad.problem.iloc[0]}', flush=True)
