@@ -28,7 +28,7 @@ from ..data.store import *
 from ..data.augment import *
 from ..model.votes import *
 from ..model.learner import *
-from ..model.backbones import *
+from ..model.weights import *
 from ..model.bundle import *
 from ..model.onnx import *
 from ..model.runs import *

@@ -18,6 +18,7 @@ from ..core import *
 from ..data.schema import *
 from ..data.fits import *
 from .losses import *
+from .weights import *
 from .backbones import *
 from .adapters import *
 

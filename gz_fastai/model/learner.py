@@ -20,6 +20,7 @@ from ..core import *
 from ..distributed import *
 from .losses import *
 from .metrics import *
+from .weights import *
 from .backbones import *
 from .adapters import *
 from .optimizer import *

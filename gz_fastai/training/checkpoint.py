@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from ..core import *
 from ..distributed import *
-from ..model.backbones import *
+from ..model.weights import *
 from ..model.optimizer import *
 
 # %% ../../nbs/41_training.checkpoint.ipynb #cfd1d631

@@ -36,6 +36,7 @@ from ..data.loaders import *
 from ..model.losses import *
 from ..model.votes import *
 from ..model.metrics import *
+from ..model.weights import *
 from ..model.backbones import *
 from ..model.adapters import *
 from ..model.optimizer import *

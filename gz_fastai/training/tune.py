@@ -26,7 +26,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from ..core import *
 from ..experiment import *
 from ..distributed import *
-from ..model.backbones import *
+from ..model.weights import *
 from ..model.optimizer import *
 from ..model.runs import *
 from .config import *
