@@ -1,32 +1,48 @@
-"""How good a network gets in the time that version 0.1.0 needed, and what was tried to get there.
+"""How good a network gets in the time that version 0.1.0 needed, and what was tried on the way.
 
-    python benchmarks/frontier.py speed --data galaxy-zoo --old CHECKOUT_OF_0.1.0 --out frontier_speed.csv
-    python benchmarks/frontier.py try --data galaxy-zoo --without validation_ids.csv [--only NAME ...] --out frontier_tried.csv
-    python benchmarks/frontier.py score --data galaxy-zoo --valid validation_ids.csv [--only NAME ...] --out frontier.csv
+    python benchmarks/frontier.py speed --data galaxy-zoo --old CHECKOUT_OF_0.1.0
+    python benchmarks/frontier.py tried --data galaxy-zoo --without validation_ids.csv [--only NAME ...]
+    python benchmarks/frontier.py score --data galaxy-zoo --valid validation_ids.csv [--only NAME ...] [--seeds 0 1 2]
 
-`speed` times epochs of 0.1.0's default at 64 and 96 px, and of today's at several sizes, in turns: what the budgets are on this
-machine. `try` trains each arm for about the time of three epochs at 64 px and scores it on a fixed split of the training galaxies
-(a tenth, by the hash of their IDs), without the galaxies of `--without`. `score` trains the recipes that came out of it, and scores
-them on the galaxies of `--valid`, with one view and with 16, and the mean of the seeds. The same command resumes.
+`speed` times epochs of 0.1.0 at 64 and 96 px and of today's default at several sizes, in turns: what fits into a budget on this machine.
+`tried` trains each arm on nine tenths of the training galaxies and scores it on the last tenth (by the hash of their IDs), the
+galaxies of `--without` left out; an arm is a number of epochs at each size, and what is different otherwise. `score` trains the
+recipes that came out of it on all training galaxies, and scores them on those of `--valid`, with one view and with 16, each seed and
+the mean of the seeds. Every row is in frontier_*.csv beside this file as soon as it is there; the same command resumes, except that
+an interrupted arm of `tried` starts again.
 """
 import argparse, os, subprocess, sys, tempfile, time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from timm.models import build_model_with_cfg, register_model
-from torch import nn
+from fastai.vision.all import *
 
 from gz_fastai.core import *
-from gz_fastai.experiment import *
 from gz_fastai.data.catalogue import *
+from gz_fastai.data.augment import *
+from gz_fastai.data.loaders import *
 from gz_fastai.data.store import *
 from gz_fastai.inference.predict import *
 from gz_fastai.model.backbones import *
+from gz_fastai.model.learner import *
 from gz_fastai.model.metrics import *
 from gz_fastai.model.runs import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
+
+HERE = Path(__file__).parent
+
+
+def rows(name):
+    "The rows of a table so far"
+    file = HERE/f'frontier_{name}.csv'
+    return pd.read_csv(file).to_dict('records') if file.exists() else []
+
+
+def add(name, table, **row):
+    "Add a row to a table, and print it"
+    table.append(row)
+    with atomic_write(HERE/f'frontier_{name}.csv') as tmp: pd.DataFrame(table).to_csv(tmp, index=False)
+    print(row, flush=True)
 
 
 class Gate(nn.Module):
@@ -38,32 +54,139 @@ class Gate(nn.Module):
     def forward(self, x): return x*(2*self.fc(x.mean((2, 3))).sigmoid())[..., None, None]
 
 
-def variant(change=None, **attrs):
-    "A VGG7 with other attributes, changed after it is made"
-    kind = type('VGG7', (VGG7,), attrs)
-    def make(pretrained=False, **kwargs):
-        net = build_model_with_cfg(kind, 'vgg7', pretrained, **kwargs)
-        if change: change(net)
-        return net
-    return make
+class MeanAndLargest(nn.Module):
+    "A body whose features are the means over the pixels, and the largest values"
+    def __init__(self, body): super().__init__(); self.body = body
+    def forward(self, x):
+        x = self.body.forward_features(x)
+        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
 
 
-def gates(net):
-    for b in net.blocks[2:]: b.append(Gate(b[0].out_channels))
+def gates(model):
+    for b in model[0].blocks[2:]: b.append(Gate(b[0].out_channels))
+    return model
 
 
-def gelu(net):
-    for b in net.blocks: b[:] = nn.Sequential(*[nn.GELU() if isinstance(o, nn.ReLU) else o for o in b])
+def gelu(model):
+    for b in model[0].blocks: b[[isinstance(o, nn.ReLU) for o in b].index(True)] = nn.GELU()
+    return model
 
 
-def dirac(net):
-    for b in net.blocks: nn.init.dirac_(b[0].weight.data[:b[0].in_channels])
+def dirac(model):
+    for b in model[0].blocks: nn.init.dirac_(b[0].weight.data[:b[0].in_channels])
+    return model
 
 
-VARIANTS = dict(vgg7_se=variant(gates), vgg7_gelu=variant(gelu), vgg7_dirac=variant(dirac))
-for name, make in VARIANTS.items():
-    make.__name__, make.__module__ = name, __name__
-    register_model(make)
+def both_pools(model):
+    head = galaxy_head(2*model[0].num_features, model[1][-1].out_features)
+    return nn.Sequential(MeanAndLargest(model[0]), head)
 
-FAST = dict(size=48, epochs=5)
-TRIED = {'64 px': dict(size=64, epochs=3), '48 px': FAST, '40 px': dict(size=40, epochs=7)}
+
+FAST = {40: 7}       # epochs at each size
+ARMS = {
+    '64 px': dict(plan={64: 3}), '48 px': dict(plan={48: 5}), '40 px': dict(plan=FAST), '32 px': dict(plan={32: 10}),
+    '48, then 64 px': dict(plan={48: 3, 64: 1}), '32, 48, then 64 px': dict(plan={32: 2, 48: 2, 64: 1}),
+    '48 px, linear decay': dict(plan={48: 5}, linear=True), '48 px, twice the learning rate': dict(plan={48: 5}, lr=.012),
+    'no dropout': dict(plan=FAST, drop=0., block_drop=0.), 'batches of 64': dict(plan=FAST, bs=64, lr=.0045),
+    'squeeze and excitation': dict(plan=FAST, change=gates), 'GELU': dict(plan=FAST, change=gelu), 'Dirac': dict(plan=FAST, change=dirac),
+    'mean and largest value': dict(plan=FAST, change=both_pools),
+}
+
+
+def fit(learn, epochs, lr, linear, cbs):
+    "One cycle, or a linear decay after a tenth of the steps"
+    if not linear: return learn.fit_one_cycle(epochs, lr, cbs=cbs)
+    decay = combine_scheds([.1, .9], [SchedLin(lr/25, lr), SchedLin(lr, lr/100)])
+    learn.fit(epochs, cbs=[*cbs, ParamScheduler(dict(lr=decay))])
+
+
+def trial(cat, plan, bs=128, lr=.006, drop=.1, block_drop=.02, linear=False, change=None):
+    "Scores of an arm on the validation galaxies"
+    set_seed(0, reproducible=True)
+    size, sizes = max(plan), [s for s, n in plan.items() for _ in range(n)]
+    dls = GalaxyDataLoaders.from_catalogue(cat, size=size, bs=bs)
+    model = galaxy_model('vgg7', dls.c, drop=drop, block_drop=block_drop)
+    learn = galaxy_learner(dls, change(model) if change else model, lr=lr, path=tempfile.mkdtemp())
+    begun = time.time()
+    with learn.no_bar(), learn.no_logging(): fit(learn, len(sizes), lr, linear, [ProgressiveResizing(sizes)])
+    took, (pred, targ), eight = time.time()-begun, learn.get_preds(), []
+    with torch.no_grad():
+        for x, *_ in dls.valid:
+            views = [torch.rot90(o, k, (2, 3)).contiguous(memory_format=torch.channels_last) for o in (x.as_subclass(Tensor), x.as_subclass(Tensor).flip(-1)) for k in range(4)]
+            eight.append(torch.stack([learn.loss_func.activation(learn.model(v)) for v in views]).mean(0))
+    return dict(rmse=round(galaxy_rmse(pred, targ), 5), rmse_8=round(galaxy_rmse(torch.cat(eight), targ), 5), seconds=round(took))
+
+
+def tried(args):
+    cat, table = Catalogue(args.data), rows('tried')
+    if args.without: cat.excluded = cat.excluded | pd.Index(cat.ids).isin(pd.read_csv(args.without, dtype=str).iloc[:, 0])
+    for name in args.only or ARMS:
+        if name in {o['arm'] for o in table}: continue
+        add('tried', table, arm=name, epochs=', '.join(f'{n} of {s} px' for s, n in ARMS[name]['plan'].items()), **trial(cat, **ARMS[name]))
+
+
+OLD = """
+import sys, tempfile
+from gz_fastai.training.config import *
+from gz_fastai.training.train import *
+train(Config(data=sys.argv[1], size=int(sys.argv[2]), epochs=int(sys.argv[3]), out=tempfile.mkdtemp()+'/run'))
+"""
+
+
+def epochs_of(code, data, size, n):
+    "Seconds of each of n epochs but the first"
+    with tempfile.TemporaryDirectory() as tmp:
+        script = Path(tmp)/'one.py'
+        script.write_text(OLD)
+        out = subprocess.run([sys.executable, script, data, str(size), str(n)], env=os.environ | dict(PYTHONPATH=str(code)), cwd=tmp, capture_output=True, text=True, check=True).stdout
+    times = re.findall(r'time (\d+):(\d+)', out)
+    return [60*int(a)+int(b) for a, b in times[1:]]
+
+
+def speed(args):
+    data, today, table = str(Path(args.data).resolve()), HERE.parent, rows('speed')
+    for _ in range(args.rounds):
+        for who, code, size in [('0.1.0', args.old, 64), *[('today', today, o) for o in (32, 40, 48, 64)], ('0.1.0', args.old, 96), ('today', today, 96)]:
+            seconds = epochs_of(code, data, size, 2 if size > 64 else 3)
+            add('speed', table, who=who, size=size, seconds=round(float(np.mean(seconds)), 1))
+
+
+RECIPES = {}
+
+
+def predicted(run, cat, views):
+    "Fractions of the validation galaxies"
+    p = Predictor(run, views)
+    store = Store.open([cat.files[r] for r in cat.valid], crop=p.crop, size=p.size, reading=p.reading)
+    return np.concatenate([p(store.pixels[a:a+128]).numpy() for a in range(0, len(store), 128)])
+
+
+def score(args):
+    cat, table = Catalogue(args.data, valid=args.valid), rows('score')
+    targ = cat.labels[cat.valid]
+    for name in args.only or RECIPES:
+        preds = []
+        for seed in args.seeds:
+            run = train(Config(**RECIPES[name] | dict(data=args.data, valid=args.valid, seed=seed, out=str(args.runs/f'{name}-{seed}'))))
+            preds.append({v: predicted(run, cat, v) for v in (1, 16)})
+            if (name, str(seed)) in {(o['recipe'], str(o['seed'])) for o in table}: continue
+            add('score', table, recipe=name, seed=seed, epochs=run.resolved['epochs'], **{f'rmse_{v}': round(galaxy_rmse(o, targ), 5) for v, o in preds[-1].items()})
+        seeds = f'mean of {len(preds)}'
+        if len(preds) < 2 or (name, seeds) in {(o['recipe'], o['seed']) for o in table}: continue
+        mean = {v: np.mean([o[v] for o in preds], axis=0) for v in (1, 16)}
+        add('score', table, recipe=name, seed=seeds, epochs=run.resolved['epochs'], **{f'rmse_{v}': round(galaxy_rmse(o, targ), 5) for v, o in mean.items()})
+
+
+if __name__ == '__main__':
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('what', choices=['speed', 'tried', 'score'])
+    p.add_argument('--data', required=True, help='folder with images and labels')
+    p.add_argument('--without', help='tried: CSV of GalaxyIDs that take no part')
+    p.add_argument('--valid', help='score: CSV of the GalaxyIDs to score on')
+    p.add_argument('--old', help='speed: checkout of version 0.1.0')
+    p.add_argument('--only', nargs='*', metavar='NAME', help=f'of {", ".join(ARMS)}; of {", ".join(RECIPES)}')
+    p.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
+    p.add_argument('--rounds', type=int, default=2)
+    p.add_argument('--runs', type=Path, default=Path('frontier'), help='score: folder of the runs')
+    args = p.parse_args()
+    dict(speed=speed, tried=tried, score=score)[args.what](args)

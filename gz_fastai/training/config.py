@@ -145,8 +145,8 @@ class Config:
             raise BadInput(f'finetune {self.finetune!r} needs pretrained weights', remedy='set pretrained, or weights')
         both = self.fov is not None and self.crop != Config.crop
         if both: raise BadInput('fov and crop both say how much is seen', remedy='remove one of them')
-        shrinks = list(self.sizes) != sorted(set(self.sizes))
-        if shrinks: raise BadInput(f'size must be one number, or several that grow, not {_shown(self.size)}')
+        shrinks = list(self.sizes) != sorted(self.sizes)
+        if shrinks: raise BadInput(f'size must be one number, or several from small to large, not {_shown(self.size)}')
         wide = any(type(o) is not int or not 1 <= o <= 2**16 for o in self.hidden) or len(self.hidden) > 16
         if wide: raise BadInput(f'hidden must be a list of widths, whole numbers from 1 to {2**16}, not {_shown(self.hidden)}')
 

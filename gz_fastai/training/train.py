@@ -84,7 +84,7 @@ def build_model(
     take_head(model, cfg.weights, schema, _saved_activation(cfg))
     return model
 
-def _sizes(cfg): return ', then '.join(map(str, cfg.sizes))
+def _sizes(cfg): return ', then '.join(map(str, dict.fromkeys(cfg.sizes)))
 
 def _as_seen(cfg, info):
     "`cfg` with the size and the crop of the run that its weights come from, unless it has its own"
@@ -133,7 +133,8 @@ def _probe(cfg, make_learner, start):
         notes.append(f"lr {cfg.lr:.3g}: suggested by fastai's finder")
     if cfg.minutes:
         def at(size): return epoch_seconds(make_learner(cfg), 8/len(cfg.sizes), ProgressiveResizing([size]))
-        seconds = np.mean([at(o) for o in cfg.sizes])
+        each = {o: at(o) for o in dict.fromkeys(cfg.sizes)}
+        seconds = np.mean([each[o] for o in cfg.sizes])
         left = max(0, 60*cfg.minutes-(time.time()-start))
         cfg = replace(cfg, epochs=max(1, int(left/seconds)))
         least = '; one is the minimum' if left < seconds else ''
@@ -322,7 +323,7 @@ def _checked_recipe(cfg, schema, device, channels):
     model = build_model(cfg, schema, channels)
     cfg,notes = resolve_config(cfg, model, device)
     if head := take_head(model, cfg.weights, schema, _saved_activation(cfg)): notes.append(head)
-    for o in cfg.sizes: check_size(model, o, channels)
+    for o in dict.fromkeys(cfg.sizes): check_size(model, o, channels)
     if cfg.finetune == 'lora': notes.append(add_lora(model, cfg.lora_rank))
     return cfg,notes
 
