@@ -5,8 +5,7 @@
 Each number takes the same first galaxies of a random order, so that a larger set holds the smaller ones; a seed has its own order.
 A recipe's epochs are those for all galaxies: n of N get sqrt(N/n) times as many, since few galaxies need more passes and all need
 fewer steps. A row per number and seed: RMSE on the galaxies of `--valid`, with one view and with eight. The same command
-resumes: finished trainings are skipped, and an interrupted one continues after its last complete epoch. The curve that is fitted
-to the rows is in the docs, "How many galaxies?".
+resumes: finished trainings are skipped, and an interrupted one continues after its last complete epoch.
 """
 import argparse
 from dataclasses import replace
@@ -55,17 +54,19 @@ def main():
     p.add_argument('--out', type=Path, default=Path('curve.csv'), help='CSV to add to; the runs lie beside it')
     args = p.parse_args()
     recipe = Config.read(args.config) if args.config else Config()
-    cat, rows = Catalogue(args.data, valid=args.valid), pd.read_csv(args.out).to_dict('records') if args.out.exists() else []
+    cat = Catalogue(args.data, valid=args.valid)
+    rows = pd.read_csv(args.out, dtype=dict(recipe=str)).to_dict('records') if args.out.exists() else []
     done = {(o['recipe'], o['galaxies'], o['seed']) for o in rows}
+    if max(args.numbers, default=0) > len(cat.train): p.error(f'--numbers: there are {len(cat.train)} training galaxies')
     runs = args.out.with_suffix('')
     runs.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         for n in [*args.numbers, len(cat.train)]:
             if (args.name, n, seed) in done: continue
             folder, labels = runs/f'{args.name}-{n}-{seed}', runs/f'labels-{n}-{seed}.csv'
-            if not labels.exists(): labels_of(cat, n, seed, labels)
+            labels_of(cat, n, seed, labels)
             epochs = round(recipe.epochs*(len(cat.train)/n)**.5)
-            run = train(replace(recipe, data=args.data, valid=args.valid, labels=str(labels.resolve()), epochs=epochs, seed=seed, out=str(folder)))
+            run = train(replace(recipe, data=args.data, valid=args.valid, labels=str(labels.resolve()), epochs=epochs, minutes=None, seed=seed, out=str(folder)))
             rows.append(dict(recipe=args.name, galaxies=n, seed=seed, epochs=epochs, **scores(run, cat), seconds=round(run.metrics['seconds'])))
             with atomic_write(args.out) as tmp: pd.DataFrame(rows).to_csv(tmp, index=False)
             print(rows[-1], flush=True)

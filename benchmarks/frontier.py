@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 def rows(name):
     "The rows of a table so far"
     file = HERE/f'frontier_{name}.csv'
-    return pd.read_csv(file).to_dict('records') if file.exists() else []
+    return pd.read_csv(file, dtype=dict(arm=str, recipe=str, seed=str)).to_dict('records') if file.exists() else []
 
 
 def add(name, table, **row):
@@ -120,7 +120,7 @@ def trial(cat, plan, bs=128, lr=.006, drop=.1, block_drop=.02, linear=False, cha
 def tried(args):
     cat, table = Catalogue(args.data), rows('tried')
     if args.without: cat.excluded = cat.excluded | pd.Index(cat.ids).isin(pd.read_csv(args.without, dtype=str).iloc[:, 0])
-    for name in args.only or ARMS:
+    for name in [o for o in ARMS if not args.only or o in args.only]:
         if name in {o['arm'] for o in table}: continue
         add('tried', table, arm=name, epochs=', '.join(f'{n} of {s} px' for s, n in ARMS[name]['plan'].items()), **trial(cat, **ARMS[name]))
 
@@ -164,13 +164,13 @@ def predicted(run, cat, views):
 def score(args):
     cat, table = Catalogue(args.data, valid=args.valid), rows('score')
     targ = cat.labels[cat.valid]
-    for name in args.only or RECIPES:
+    for name in [o for o in RECIPES if not args.only or o in args.only]:
         preds = []
         for seed in args.seeds:
             run = train(Config(**RECIPES[name] | dict(data=args.data, valid=args.valid, seed=seed, out=str(args.runs/f'{name}-{seed}'))))
             preds.append({v: predicted(run, cat, v) for v in (1, 16)})
-            if (name, str(seed)) in {(o['recipe'], str(o['seed'])) for o in table}: continue
-            add('score', table, recipe=name, seed=seed, epochs=run.resolved['epochs'], **{f'rmse_{v}': round(galaxy_rmse(o, targ), 5) for v, o in preds[-1].items()})
+            if (name, str(seed)) in {(o['recipe'], o['seed']) for o in table}: continue
+            add('score', table, recipe=name, seed=str(seed), epochs=run.resolved['epochs'], **{f'rmse_{v}': round(galaxy_rmse(o, targ), 5) for v, o in preds[-1].items()})
         seeds = f'mean of {len(preds)}'
         if len(preds) < 2 or (name, seeds) in {(o['recipe'], o['seed']) for o in table}: continue
         mean = {v: np.mean([o[v] for o in preds], axis=0) for v in (1, 16)}
@@ -184,7 +184,7 @@ if __name__ == '__main__':
     p.add_argument('--without', help='tried: CSV of GalaxyIDs that take no part')
     p.add_argument('--valid', help='score: CSV of the GalaxyIDs to score on')
     p.add_argument('--old', help='speed: checkout of version 0.1.0')
-    p.add_argument('--only', nargs='*', metavar='NAME', help=f'of {", ".join(ARMS)}; of {", ".join(RECIPES)}')
+    p.add_argument('--only', nargs='*', choices=[*ARMS, *RECIPES], metavar='NAME', help=f'arms: {" | ".join(ARMS)}; recipes: {" | ".join(RECIPES)}')
     p.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
     p.add_argument('--rounds', type=int, default=2)
     p.add_argument('--runs', type=Path, default=Path('frontier'), help='score: folder of the runs')

@@ -14,7 +14,7 @@ from .data.campaigns import CAMPAIGNS, read_schema
 from .data.images import find_images
 from .data.fits import Reading, choose_reading, read_image
 from .data.labels import read_fractions, read_table, write_fractions
-from .data.votes import Labels, converted, read_labels, to_labels
+from .data.votes import Labels, read_labels, to_labels
 from .data.sample import make_sample
 from .data.catalogue import Catalogue
 from .data.fetch import fetch_competition
@@ -29,7 +29,7 @@ from .model.metrics import paired_difference, question_accuracy, question_rmse, 
 from .model.backbones import VGG7, galaxy_head, galaxy_model
 from .model.adapters import GradualUnfreezing, add_lora, merge_lora
 from .model.optimizer import EMACallback, Muon
-from .model.learner import Accumulate, CheckTrained, galaxy_learner, suggest_lr
+from .model.learner import Accumulate, CheckTrained, ProgressiveResizing, galaxy_learner, suggest_lr
 from .model.bundle import read_model, write_model
 from .model.runs import CrossVal, Run, Study, score_table
 from .inference.predict import Predictor, load, predict_images

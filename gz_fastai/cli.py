@@ -94,7 +94,7 @@ class _Parser(argparse.ArgumentParser):
         for name in names.split():
             p = params[name]._replace(**({'help': helps[name]} if name in helps else {}))
             several = p.many and p.type is int
-            letters = 'N[,N]' if several else 'N' if p.type is int else None
+            letters = 'N[,N...]' if several else 'N' if p.type is int else None
             metavar = dict(metavar=letters) if p.type is not bool else {}
             kind = dict(action='store_true') if p.type is bool else dict(type=_value(p))
             if p.many and not several: kind |= dict(action='append', help=f'{_help(p)}; may be repeated')

@@ -92,7 +92,7 @@ def _heading(gallery, query):
     "A query in words"
     if not query.sort: return 'Selected galaxies' if query.filters or query.find else 'All galaxies'
     words = gallery.words(query.sort)
-    if query.sort.startswith('taught:'): return f'Ranked {words}'
+    if query.sort.startswith('taught:'): return words[0].upper()+words[1:]
     return f'Galaxies {words}' if query.sort.startswith('like:') else f'Sorted by {words}'
 
 @patch

@@ -272,7 +272,7 @@ def words(self:Gallery,
     "A quantity in words."
     kind,_,what = name.partition(':')
     if kind == 'like': return f'like {what}'
-    if kind == 'taught': return f'by your marks: {what.removesuffix("=yes").rpartition("=")[2]}'
+    if kind == 'taught': return f'ranked by your marks: {what.removesuffix("=yes").rpartition("=")[2]}'
     words = next((o[name] for o in self.quantities.values() if name in o), name)
     return f'{words} ({_OF[kind]})' if kind in _OF else words
 

@@ -64,7 +64,8 @@ def checked(self:Setting,
     value, # what was given
 ):         # value, in the type of the setting
     "Raise `BadInput` unless the setting may have this value."
-    if self.many and isinstance(value, (list, tuple)) and value:
+    several = self.many and isinstance(value, (list, tuple)) and value
+    if several and not any(o is None or isinstance(o, (list, tuple)) for o in value):
         each = tuple(self.checked(o) for o in value)
         return each if len(each) > 1 else each[0]
     if isinstance(value, Path): value = str(value)
@@ -72,7 +73,7 @@ def checked(self:Setting,
     if self.type is tuple and isinstance(value, list): value = tuple(value)
     if value in self.choices or value is None and self.default is None: return value
     if type(value) is not self.type:
-        others = ''.join(f', or {o!r}' for o in self.choices if self.range)
+        others = ''.join(f', or {o!r}' for o in self.choices if self.range) + ' or a list of them'*self.many
         raise BadInput(f'{self.name} must be of type {self.type.__name__}{others}, not {_shown(value)}')
     if self.type is str and '\0' in value: raise BadInput(f'{self.name} contains a null byte')
     if self.range:
@@ -83,6 +84,17 @@ def checked(self:Setting,
 
 # %% ../../nbs/40_training.config.ipynb #4ebff09c
 _ACTIVATIONS = 'softmax','sigmoid','divisive'
+
+def _check_sizes(cfg):
+    "Refuse several sizes that shrink, or that something else does not go with"
+    sizes = cfg.sizes
+    if len(sizes) == 1: return
+    given = ','.join(map(str, sizes))
+    if list(sizes) != sorted(sizes): raise BadInput(f'size must be one number, or several in increasing order, not {given}')
+    alone = next((o for o in ('patience', 'compile') if getattr(cfg, o)), None)
+    if alone: raise BadInput(f'{alone} needs a single size, not {given}', remedy='remove one of them')
+    few = cfg.minutes is None and cfg.epochs < len(sizes)
+    if few: raise BadInput(f'epochs must be {len(sizes)} or more for sizes {given}, not {cfg.epochs}')
 
 @dataclass
 class Config:
@@ -106,7 +118,7 @@ class Config:
     loss:Annotated[str, OneOf('rmse', 'mse', 'votes'), Search('rmse', 'mse')]='rmse'
     hidden:Annotated[tuple, Fixed]=(256,) # widths of the hidden layers of the fully connected head
     drop:Annotated[float, Range(0, .99), Search(low=0., high=.5)]=.1 # dropout in the head
-    # side of the input in pixels, or several in turn (48,64); default: 64, or what the backbone needs
+    # side of the input in pixels, or several to train at in turn (48,64); default: 64, or what the backbone needs
     size:Annotated[int, Many, Range(16, 4096)]=None
     crop:Annotated[int, Range(16, 10**5)]=180 # side of the central square of the original that it shows, in pixels
     # side of the view on the sky, arcseconds; needs a pixel scale in each FITS header
@@ -145,8 +157,7 @@ class Config:
             raise BadInput(f'finetune {self.finetune!r} needs pretrained weights', remedy='set pretrained, or weights')
         both = self.fov is not None and self.crop != Config.crop
         if both: raise BadInput('fov and crop both say how much is seen', remedy='remove one of them')
-        shrinks = list(self.sizes) != sorted(self.sizes)
-        if shrinks: raise BadInput(f'size must be one number, or several from small to large, not {_shown(self.size)}')
+        _check_sizes(self)
         wide = any(type(o) is not int or not 1 <= o <= 2**16 for o in self.hidden) or len(self.hidden) > 16
         if wide: raise BadInput(f'hidden must be a list of widths, whole numbers from 1 to {2**16}, not {_shown(self.hidden)}')
 

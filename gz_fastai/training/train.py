@@ -111,8 +111,10 @@ def resolve_config(
     "Choose what the network, a run that it starts from, and the device decide."
     pretrained,notes = bool(cfg.pretrained or cfg.weights),cfg.idle()
     if run := model_folder(cfg.weights):
-        cfg = _as_seen(cfg, read_info(run))
-        notes.append(f'size {_sizes(cfg)} and {f"fov {cfg.fov:g}" if cfg.fov else f"crop {cfg.crop}"}: the weights come from {run}')
+        seen = _as_seen(cfg, read_info(run))
+        taken = [f'{k} {getattr(seen, k):g}' for k in ('size', 'fov', 'crop') if getattr(seen, k) != getattr(cfg, k)]
+        if taken: notes.append(f'{" and ".join(taken)}: the weights come from {run}')
+        cfg = seen
     if cfg.size is None: cfg = replace(cfg, size=input_size(model, pretrained))
     if cfg.opt == 'auto':
         cfg = replace(cfg, opt=default_opt(pretrained))
@@ -132,12 +134,14 @@ def _probe(cfg, make_learner, start):
         cfg = replace(cfg, lr=suggest_lr(make_learner(trial)))
         notes.append(f"lr {cfg.lr:.3g}: suggested by fastai's finder")
     if cfg.minutes:
-        def at(size): return epoch_seconds(make_learner(cfg), 8/len(cfg.sizes), ProgressiveResizing([size]))
-        each = {o: at(o) for o in dict.fromkeys(cfg.sizes)}
-        seconds = np.mean([each[o] for o in cfg.sizes])
-        left = max(0, 60*cfg.minutes-(time.time()-start))
-        cfg = replace(cfg, epochs=max(1, int(left/seconds)))
-        least = '; one is the minimum' if left < seconds else ''
+        sizes = cfg.sizes
+        def at(size): return epoch_seconds(make_learner(cfg), 8/len(sizes), ProgressiveResizing([size]))
+        each = {o: at(o) for o in dict.fromkeys(sizes)}
+        seconds,left = np.mean([each[o] for o in sizes]),max(0, 60*cfg.minutes-(time.time()-start))
+        n = int(left/seconds)
+        while n and sum(each[o] for o in epoch_sizes(sizes, n)) > left: n -= 1
+        cfg = replace(cfg, epochs=max(len(sizes), n))
+        least = f'; {len(sizes)} is the minimum' if n < len(sizes) else ''
         notes.append(f'epochs {cfg.epochs}: one takes about {seconds:.1f} s, and {left/60:.1f} of {cfg.minutes:g} minutes are left{least}')
     return cfg,notes
 
@@ -323,6 +327,8 @@ def _checked_recipe(cfg, schema, device, channels):
     model = build_model(cfg, schema, channels)
     cfg,notes = resolve_config(cfg, model, device)
     if head := take_head(model, cfg.weights, schema, _saved_activation(cfg)): notes.append(head)
+    one = len(cfg.sizes) > 1 and model[0].default_cfg.get('fixed_input_size')
+    if one: raise BadInput(f'{cfg.arch} takes images of one size only', remedy=f'set size to {cfg.final_size}')
     for o in dict.fromkeys(cfg.sizes): check_size(model, o, channels)
     if cfg.finetune == 'lora': notes.append(add_lora(model, cfg.lora_rank))
     return cfg,notes

@@ -54,6 +54,7 @@ def default_space(
     fixed = ('loss', 'activation') if loss == 'votes' else ()
     return {n: s.search.spec for n,s in settings().items() if s.search and n not in fixed}
 
+# %% ../../nbs/45_training.tune.ipynb #823f62cd
 def _check_spec(name, spec):
     "Raise `BadInput` unless `spec` is something that the setting `name` may be, choices, or a range"
     found = settings().get(name)
@@ -62,10 +63,12 @@ def _check_spec(name, spec):
         raise BadInput(f'cannot search {name!r}', remedy=f'searchable settings: {known}')
     if not isinstance(spec, dict):
         if spec == []: raise BadInput(f'{name} has no choices')
+        nested = isinstance(spec, list) and any(isinstance(o, list) for o in spec)
+        if nested: raise BadInput(f'{name} cannot be searched in lists, only in single values')
         for value in spec if isinstance(spec, list) else [spec]: found.checked(value)
         return
     known = {'low', 'high'} <= spec.keys() <= {'low', 'high', 'log', 'step'}
-    for end in ('low', 'high'): known = known and not isinstance(found.checked(spec[end]), (str, bool, type(None)))
+    for end in ('low', 'high'): known = known and type(found.checked(spec[end])) in (int, float)
     if not known or spec['low'] >= spec['high']:
         raise BadInput(f'{name} needs low and a larger high, and may have log or step, not {spec}')
     if spec.get('log') and spec['low'] <= 0: raise BadInput(f'{name} on a log scale begins above 0, not at {spec["low"]}')
@@ -120,6 +123,7 @@ def first_trial(
     remedy = 'set lr, or fix it in the space'
     if res.get('lr') == 'auto': raise BadInput("a search cannot start from lr 'auto'", remedy=remedy)
     for k,v in res.items():
+        if isinstance(v, tuple): raise BadInput(f'{k} has several values, so it cannot be searched', remedy=f'set one {k}')
         if v is None: raise BadInput(f'{k} is not set, so the first trial has no value for it', remedy=f'set {k}')
         outside = f'the first trial is the default, and its {k} {v} lies outside {space[k]}'
         if not _inside(v, space[k]): raise BadInput(outside, remedy=f'include it, or set {k}')
