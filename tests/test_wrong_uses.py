@@ -361,7 +361,7 @@ def wrong_values(s):
             '{}'], bool: ['1', '"yes"', '[]'], tuple: ['5', '[0]', '["a"]', '[1.5]', '[true]', '[[8]]', '[-1]']}[s.type]
     if s.range: wrong = [*wrong, *(f'{o}' for o in ((s.range.low-1, s.range.high+1) if s.type is int else (float(s.range.low)-.5, float(s.range.high)*2)))]
     if s.choices: wrong.append('"nonsense"')
-    if s.many: wrong.remove('["a"]')
+    if s.many: wrong = [*wrong, '[[48, 64]]', '[64, 48]', '[48, "a"]'] if s.type is int else [o for o in wrong if o != '["a"]']
     return [(o, f'{s.name} = {o}\n', f'{s.name}|settings/{s.name}-') for o in wrong]
 
 

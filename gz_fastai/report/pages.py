@@ -146,7 +146,7 @@ def _training(subject):
     lr,epochs,opt = chosen.lr,chosen.epochs,chosen.opt
     if not isinstance(lr, float): raise BadInput('its record does not say the learning rate', file=run.path)
     return dict(history=_svg(history), schedule=_svg(plot_schedule(lr, epochs)), opt=opt, epochs=epochs,
-                done=len(run.history), gradual=cfg.finetune == 'gradual',
+                done=len(run.history), gradual=cfg.finetune == 'gradual', several_sizes=len(cfg.sizes) > 1,
                 galaxies=subject.info['trained_on']['galaxies'],
                 seconds=None if subject.folds else run.metrics['seconds'])
 
