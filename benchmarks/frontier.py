@@ -4,12 +4,13 @@
     python benchmarks/frontier.py tried --data galaxy-zoo --without validation_ids.csv [--only NAME ...]
     python benchmarks/frontier.py score --data galaxy-zoo --valid validation_ids.csv [--only NAME ...] [--seeds 0 1 2]
 
-`speed` times epochs of 0.1.0 at 64 and 96 px and of today's default at several sizes, in turns: what fits into a budget on this machine.
-`tried` trains each arm on nine tenths of the training galaxies and scores it on the last tenth (by the hash of their IDs), the
-galaxies of `--without` left out; an arm is a number of epochs at each size, and what is different otherwise. `score` trains the
-recipes that came out of it on all training galaxies, and scores them on those of `--valid`, with one view and with 16, each seed and
-the mean of the seeds. Every row is in frontier_*.csv beside this file as soon as it is there; the same command resumes, except that
-an interrupted arm of `tried` starts again.
+`speed` times epochs of 0.1.0 at 64 and 96 px and of today's default at several sizes, in turns: what fits into a budget on
+this machine. `tried` trains arms on nine tenths of the training galaxies and scores them on the last tenth (by the hash of
+their IDs), without the galaxies of `--without`: most for about the time of three epochs at 64 px, the long ones for that of ten.
+An arm is a number of epochs at each size, and what is different otherwise. `score` trains the recipes that came out of it on all
+training galaxies, and scores them on those of `--valid`, with one view and with 16, each seed and the mean of the seeds. Every row
+is written to frontier_*.csv beside this file as soon as it is there; the same command resumes, except that an interrupted arm of
+`tried` starts again.
 """
 import argparse, os, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -82,14 +83,16 @@ def both_pools(model):
     return nn.Sequential(MeanAndLargest(model[0]), head)
 
 
-FAST = {40: 7}       # epochs at each size
+FAST = {32: 10}      # epochs at each size
 ARMS = {
-    '64 px': dict(plan={64: 3}), '48 px': dict(plan={48: 5}), '40 px': dict(plan=FAST), '32 px': dict(plan={32: 10}),
+    '64 px': dict(plan={64: 3}), '48 px': dict(plan={48: 5}), '40 px': dict(plan={40: 7}), '32 px': dict(plan=FAST),
     '48, then 64 px': dict(plan={48: 3, 64: 1}), '32, 48, then 64 px': dict(plan={32: 2, 48: 2, 64: 1}),
-    '48 px, linear decay': dict(plan={48: 5}, linear=True), '48 px, twice the learning rate': dict(plan={48: 5}, lr=.012),
-    'no dropout': dict(plan=FAST, drop=0., block_drop=0.), 'batches of 64': dict(plan=FAST, bs=64, lr=.0045),
-    'squeeze and excitation': dict(plan=FAST, change=gates), 'GELU': dict(plan=FAST, change=gelu), 'Dirac': dict(plan=FAST, change=dirac),
-    'mean and largest value': dict(plan=FAST, change=both_pools),
+    '48 px, linear decay': dict(plan={48: 5}, linear=True), '48 px, no dropout': dict(plan={48: 5}, drop=0., block_drop=0.),
+    '48 px, twice the learning rate': dict(plan={48: 5}, lr=.012), '40 px, twice the learning rate': dict(plan={40: 7}, lr=.012),
+    '32 px, batches of 64': dict(plan=FAST, bs=64, lr=.0045), '32 px, GELU': dict(plan=FAST, change=gelu),
+    '32 px, squeeze and excitation': dict(plan=FAST, change=gates), '32 px, Dirac': dict(plan=FAST, change=dirac),
+    '32 px, mean and largest value': dict(plan=FAST, change=both_pools),
+    'long, 40 px': dict(plan={40: 22}), 'long, 40, then 64 px': dict(plan={40: 11, 64: 5}), 'long, 32, then 64 px': dict(plan={32: 12, 64: 5}),
 }
 
 
@@ -125,30 +128,24 @@ def tried(args):
         add('tried', table, arm=name, epochs=', '.join(f'{n} of {s} px' for s, n in ARMS[name]['plan'].items()), **trial(cat, **ARMS[name]))
 
 
-OLD = """
-import sys, tempfile
-from gz_fastai.training.config import *
-from gz_fastai.training.train import *
-train(Config(data=sys.argv[1], size=int(sys.argv[2]), epochs=int(sys.argv[3]), out=tempfile.mkdtemp()+'/run'))
-"""
+COMMAND = 'from gz_fastai.cli import train_command; train_command()'
 
 
 def epochs_of(code, data, size, n):
-    "Seconds of each of n epochs but the first"
+    "Seconds of an epoch by the code in a folder, validation included: the mean of n but the first"
     with tempfile.TemporaryDirectory() as tmp:
-        script = Path(tmp)/'one.py'
-        script.write_text(OLD)
-        out = subprocess.run([sys.executable, script, data, str(size), str(n)], env=os.environ | dict(PYTHONPATH=str(code)), cwd=tmp, capture_output=True, text=True, check=True).stdout
-    times = re.findall(r'time (\d+):(\d+)', out)
-    return [60*int(a)+int(b) for a, b in times[1:]]
+        flags = ['--data', data, '--size', str(size), '--epochs', str(n), '--out', 'run']
+        subprocess.run([sys.executable, '-c', COMMAND, *flags], env=os.environ | dict(PYTHONPATH=str(code)), cwd=tmp, capture_output=True, check=True)
+        times = pd.read_csv(Path(tmp)/'run'/'history.csv').time
+    return float(np.mean([60*int(a)+int(b) for a, b in times.str.split(':')][1:]))
 
 
 def speed(args):
     data, today, table = str(Path(args.data).resolve()), HERE.parent, rows('speed')
+    args.old = args.old and Path(args.old).resolve()
     for _ in range(args.rounds):
-        for who, code, size in [('0.1.0', args.old, 64), *[('today', today, o) for o in (32, 40, 48, 64)], ('0.1.0', args.old, 96), ('today', today, 96)]:
-            seconds = epochs_of(code, data, size, 2 if size > 64 else 3)
-            add('speed', table, who=who, size=size, seconds=round(float(np.mean(seconds)), 1))
+        for who, code, size in [(w, c, s) for s in args.sizes for w, c in (('0.1.0', args.old), ('today', today)) if w == 'today' or c and s in (64, 96)]:
+            add('speed', table, who=who, size=size, seconds=round(epochs_of(code, data, size, args.epochs), 1))
 
 
 RECIPES = {}
@@ -186,7 +183,9 @@ if __name__ == '__main__':
     p.add_argument('--old', help='speed: checkout of version 0.1.0')
     p.add_argument('--only', nargs='*', choices=[*ARMS, *RECIPES], metavar='NAME', help=f'arms: {" | ".join(ARMS)}; recipes: {" | ".join(RECIPES)}')
     p.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
-    p.add_argument('--rounds', type=int, default=2)
+    p.add_argument('--rounds', type=int, default=2, help='speed: how often everybody has a turn')
+    p.add_argument('--sizes', nargs='*', type=int, default=[32, 40, 48, 64, 96], help='speed: of the images')
+    p.add_argument('--epochs', type=int, default=3, help='speed: of a turn')
     p.add_argument('--runs', type=Path, default=Path('frontier'), help='score: folder of the runs')
     args = p.parse_args()
     dict(speed=speed, tried=tried, score=score)[args.what](args)
