@@ -96,6 +96,7 @@ def _check_sizes(cfg):
     few = cfg.minutes is None and cfg.epochs < len(sizes)
     if few: raise BadInput(f'epochs must be {len(sizes)} or more for sizes {given}, not {cfg.epochs}')
 
+# %% ../../nbs/40_training.config.ipynb #b5cb2126
 @dataclass
 class Config:
     "A training run, in full; raises `BadInput` for a value that a setting cannot have."
