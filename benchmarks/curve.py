@@ -16,22 +16,16 @@ import pandas as pd
 
 from gz_fastai.core import *
 from gz_fastai.data.catalogue import *
-from gz_fastai.data.store import *
-from gz_fastai.inference.predict import *
 from gz_fastai.model.metrics import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
 
+from frontier import predicted
+
 
 def scores(run, cat):
     "RMSE on the validation galaxies, with one view and with eight"
-    res = {}
-    for views in (1, 8):
-        p = Predictor(run, views)
-        store = Store.open([cat.files[r] for r in cat.valid], crop=p.crop, size=p.size, reading=p.reading)
-        pred = np.concatenate([p(store.pixels[a:a+128]).numpy() for a in range(0, len(store), 128)])
-        res[f'rmse_{views}'] = round(galaxy_rmse(pred, cat.labels[cat.valid]), 5)
-    return res
+    return {f'rmse_{v}': round(galaxy_rmse(predicted(run, cat, v), cat.labels[cat.valid]), 5) for v in (1, 8)}
 
 
 def labels_of(cat, n, seed, file):

@@ -30,6 +30,8 @@ from gz_fastai.model.runs import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
 
+import peers
+
 HERE = Path(__file__).parent
 
 
@@ -112,12 +114,9 @@ def trial(cat, plan, bs=128, lr=.006, drop=.1, block_drop=.02, linear=False, cha
     learn = galaxy_learner(dls, change(model) if change else model, lr=lr, path=tempfile.mkdtemp())
     begun = time.time()
     with learn.no_bar(), learn.no_logging(): fit(learn, len(sizes), lr, linear, [ProgressiveResizing(sizes)])
-    took, (pred, targ), eight = time.time()-begun, learn.get_preds(), []
-    with torch.no_grad():
-        for x, *_ in dls.valid:
-            views = [torch.rot90(o, k, (2, 3)).contiguous(memory_format=torch.channels_last) for o in (x.as_subclass(Tensor), x.as_subclass(Tensor).flip(-1)) for k in range(4)]
-            eight.append(torch.stack([learn.loss_func.activation(learn.model(v)) for v in views]).mean(0))
-    return dict(rmse=round(galaxy_rmse(pred, targ), 5), rmse_8=round(galaxy_rmse(torch.cat(eight), targ), 5), seconds=round(took))
+    took, model = time.time()-begun, learn.model.eval()
+    one, eight = peers.score(lambda x: learn.loss_func.activation(model(x)), dls.valid)
+    return dict(rmse=round(one, 5), rmse_8=round(eight, 5), seconds=round(took))
 
 
 def tried(args):

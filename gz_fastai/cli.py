@@ -7,7 +7,7 @@ __all__ = ['read_config', 'train_command', 'crossval_command', 'tune_command', '
            'explore_command', 'export_command', 'baseline_command', 'data_command', 'main']
 
 # %% ../nbs/60_cli.ipynb #93822d3a
-import argparse, ast, contextlib, errno, io, json, os, re, sys, tempfile, tokenize, traceback, warnings
+import argparse, ast, contextlib, errno, gc, io, json, os, re, sys, tempfile, tokenize, traceback, warnings
 from collections import namedtuple
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,11 @@ from .launch import *
 from .training.config import *
 
 # %% ../nbs/60_cli.ipynb #ab534fbe
-_Param = namedtuple('_Param', 'name type default help choices many', defaults=(False,))
+class _Param(namedtuple('_Param', 'name type default help choices many', defaults=(False,))):
+    "A parameter of a command"
+    @property
+    def listed(self): return self.many and self.type is int     # several values after one flag, with commas
+
 _TYPES = dict(int=int, float=float, bool=bool)
 
 def _literal(node):
@@ -50,10 +54,9 @@ def _config_params():
 
 def _value(param):
     "What turns the text of a flag into a value: a number, several with commas, or one of the words that go instead"
-    several = param.many and param.type is int
-    if not several and (not param.choices or param.type is str): return param.type
+    if not param.listed and (not param.choices or param.type is str): return param.type
     def value(text):
-        if several: return [int(o) for o in text.split(',')]
+        if param.listed: return [int(o) for o in text.split(',')]
         return text if text in param.choices else param.type(text)
     value.__name__ = param.type.__name__     # argparse names it in its errors
     return value
@@ -93,11 +96,10 @@ class _Parser(argparse.ArgumentParser):
         "Add a flag per parameter"
         for name in names.split():
             p = params[name]._replace(**({'help': helps[name]} if name in helps else {}))
-            several = p.many and p.type is int
-            letters = 'N[,N...]' if several else 'N' if p.type is int else None
+            letters = 'N[,N...]' if p.listed else 'N' if p.type is int else None
             metavar = dict(metavar=letters) if p.type is not bool else {}
             kind = dict(action='store_true') if p.type is bool else dict(type=_value(p))
-            if p.many and not several: kind |= dict(action='append', help=f'{_help(p)}; may be repeated')
+            if p.many and not p.listed: kind |= dict(action='append', help=f'{_help(p)}; may be repeated')
             how = dict(help=_help(p), required=name in required) | kind | metavar
             self.add_argument('--'+name.replace('_', '-'), **how)
 
@@ -188,6 +190,17 @@ def _one_line(parser, work, resumes=''):
         if getattr(e, 'errno', None) in _WRONG_PATH: parser.exit(2, f'{parser.prog}: {_flat(_explained(e))}\n')
         parser.exit(1, f'{parser.prog}: {work} failed: {_flat(_explained(e))}{_traceback_file(e)}\n')
 
+# %% ../nbs/60_cli.ipynb #907bc449
+@contextlib.contextmanager
+def _importing():
+    "Import large libraries without the garbage collector, which would look through a million lasting objects again and again"
+    first,on = 'torch' not in sys.modules,gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if first: gc.freeze()      # nor later, nor when the process ends
+        if on: gc.enable()
+
 # %% ../nbs/60_cli.ipynb #a07ec73f
 _RESUMES = '; run the same command with --out FOLDER to resume'
 _CONFIG = 'TOML file with any settings; flags override it'
@@ -225,8 +238,9 @@ def _launch(parser, n, argv):
 
 def _archs(pattern):
     "The names that `--arch` takes"
-    import timm
-    import gz_fastai.model.backbones   # registers this package's own  # noqa: F401
+    with _importing():
+        import timm
+        import gz_fastai.model.backbones   # registers this package's own  # noqa: F401
     return timm.list_models(pattern)
 
 def train_command(
@@ -243,9 +257,10 @@ def train_command(
         if 'list_archs' in given:
             return print('\n'.join(_archs(given['list_archs'])) or f'no arch is called {given["list_archs"]}')
         cfg = read_config(given)
-        from gz_fastai.model.runs import score_table
-        from gz_fastai.distributed import is_first
-        from gz_fastai.training.train import train
+        with _importing():
+            from gz_fastai.model.runs import score_table
+            from gz_fastai.distributed import is_first
+            from gz_fastai.training.train import train
         run = train(cfg)
         if not is_first(): return
         print(f'\n{score_table(run)}\n', flush=True)
@@ -270,7 +285,7 @@ def crossval_command(
     end_on_signal()
     with _one_line(parser, 'the cross-validation', _RESUMES):
         cfg = read_config(given)
-        from gz_fastai.training.crossval import crossval, fold_table
+        with _importing(): from gz_fastai.training.crossval import crossval, fold_table
         cv = crossval(cfg, fold)
         if not cv: return
         print(f'\n{fold_table(cv)}\n\n{_with_report(parser, cv)}')
@@ -303,7 +318,7 @@ def tune_command(
     end_on_signal()
     with _one_line(parser, 'the search', _RESUMES):
         cfg = read_config(given)
-        from gz_fastai.training.tune import tune
+        with _importing(): from gz_fastai.training.tune import tune
         study = tune(cfg, archs.split(',') if archs else [cfg.arch], **own)
         if not study: return
         _with_report(parser, study)
@@ -328,7 +343,7 @@ def _predict_parser():
 def _fitted(given):
     "The arguments of `predict_images`, with fitted weights where they were asked for and are better"
     if not given.pop('fit_weights', False): return given
-    from gz_fastai.training.crossval import ensemble_weights
+    with _importing(): from gz_fastai.training.crossval import ensemble_weights
     weights,equal,fitted = ensemble_weights(given['runs'])
     used = 'using equal weights' if weights is None else f'using the weights {", ".join(f"{w:.2f}" for w in weights)}'
     print(f'out of fold, equal weights have an RMSE of {equal:.5f}, fitted ones {fitted:.5f}: {used}')
@@ -349,7 +364,7 @@ def _surveyed(given):
     "Predict a survey; the result in words"
     idle = next((o for o in ('ids', 'strict', 'carry', 'catalogue') if o in given), None)
     if idle: raise BadInput(f'--{idle} has no effect with --shards', remedy='leave it out')
-    from gz_fastai.inference.survey import predict_survey
+    with _importing(): from gz_fastai.inference.survey import predict_survey
     res = predict_survey(**_fitted(given))
     missing,lost = res['missing'],res['unreadable']
     counts = f'{given["out"]}: {plural(res["images"], "image")}' + f', {lost:,} of them unreadable'*bool(lost)
@@ -368,7 +383,7 @@ def predict_command(
         if 'shards' in given: return print(_surveyed(given))
         idle = next((o for o in ('shard', 'embeddings', 'engine') if o in given), None)
         if idle: raise BadInput(f'--{idle} needs --shards')
-        from gz_fastai.inference.predict import predict_images
+        with _importing(): from gz_fastai.inference.predict import predict_images
         print(_predicted(given, predict_images(**_fitted(given))))
 
 # %% ../nbs/60_cli.ipynb #3d28b3fc
@@ -386,7 +401,7 @@ def report_command(
     parser = _report_parser()
     given = vars(parser.parse_args(argv))
     with _one_line(parser, 'the report'):
-        from gz_fastai.report.pages import write_report
+        with _importing(): from gz_fastai.report.pages import write_report
         print(write_report(given['runs'], given.get('out')))
 
 # %% ../nbs/60_cli.ipynb #44e19173
@@ -409,7 +424,7 @@ def explore_command(
     parser = _explore_parser()
     given = vars(parser.parse_args(argv))
     with _one_line(parser, 'the explorer'):
-        from gz_fastai.report.explore import serve
+        with _importing(): from gz_fastai.report.explore import serve
         serve(**given)
 
 # %% ../nbs/60_cli.ipynb #6a08e1cd
@@ -428,7 +443,7 @@ def export_command(
     parser = _export_parser()
     given = vars(parser.parse_args(argv))
     with _one_line(parser, 'the export'):
-        from gz_fastai.inference.export import export_run
+        with _importing(): from gz_fastai.inference.export import export_run
         print(export_run(**given))
 
 # %% ../nbs/60_cli.ipynb #acd26ac8
@@ -450,8 +465,9 @@ def baseline_command(
     out,images = Path(given.pop('out')),given.pop('images', None)
     with _one_line(parser, 'the baselines'):
         cfg = read_config(given)
-        from gz_fastai.inference.baselines import write_baselines
-        from gz_fastai.training.train import config_catalogue
+        with _importing():
+            from gz_fastai.inference.baselines import write_baselines
+            from gz_fastai.training.train import config_catalogue
         cat = config_catalogue(cfg)
         print(f'{cat}\nRMSE on {len(cat.valid)} validation galaxies (lower is better)')
         scores = write_baselines(cat, out, images, cfg.bands, cfg.fov)

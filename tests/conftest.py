@@ -1,18 +1,16 @@
 "What several tests need: a small folder of synthetic galaxies, the commands, and a browser."
 import contextlib
 import functools
-import html
 import http.server
 import io
-import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import threading
 import zipfile
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -91,10 +89,9 @@ def real_data():
 
 
 BROWSER = next(filter(None, map(shutil.which, ['chromium', 'chromium-browser', 'google-chrome'])), None)
-PROBE = '''<iframe src="{page}" width={width} height=800></iframe><script>
-addEventListener("load", () => setTimeout(() => {{ const d = document.querySelector("iframe").contentDocument; document.body.innerHTML = "<pre>" + JSON.stringify({{
-  scroll: d.documentElement.scrollWidth, width: d.documentElement.clientWidth, images: d.images.length, broken: [...d.images].filter(o => !o.naturalWidth).map(o => o.src.slice(0, 99)),
-  figures: d.querySelectorAll("svg").length, text: d.body.innerText}}).replaceAll("<", "&lt;") + "</pre>" }}, {wait}))</script>'''
+SLOW = 180_000 # milliseconds to wait for a page on a busy machine
+LOOK = '''() => ({scroll: document.documentElement.scrollWidth, width: document.documentElement.clientWidth, images: document.images.length,
+  broken: [...document.images].filter(o => !o.naturalWidth).map(o => o.src.slice(0, 99)), figures: document.querySelectorAll("svg").length, text: document.body.innerText})'''
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -110,17 +107,31 @@ def served(folder):
         finally: server.shutdown()
 
 
-@pytest.fixture
-def visit(tmp_path):
-    "What a browser sees of an HTML file in a window of some width, and what it logged on its console"
+@pytest.fixture(scope='module')
+def browser():
+    "A Chromium for the tests of a file"
     if not BROWSER: pytest.skip('no Chromium here')
-    def look(page, width=390, query='', root=None, wait=0):
+    api = pytest.importorskip('playwright.sync_api')
+    with api.sync_playwright() as p:
+        b = p.chromium.launch(executable_path=BROWSER, args=['--no-sandbox', '--disable-gpu'])
+        yield b
+        b.close()
+
+
+@pytest.fixture
+def visit(browser):
+    "What a browser sees of an HTML file in a window of some width, and what it logged on its console"
+    tab, logged, folders = browser.new_page(), [], contextlib.ExitStack()
+    url_of = functools.cache(lambda root: folders.enter_context(served(root)))
+    tab.set_default_timeout(SLOW)
+    tab.on('console', lambda o: logged.append(o.text))
+    tab.on('pageerror', lambda o: logged.append(str(o)))
+    def look(page, width=390, query='', root=None, wait_for=''):
         root = root or page.parent
-        (root/'probe.html').write_text(PROBE.format(page=f'{page.relative_to(root)}{query}', width=width, wait=wait))
-        with served(root) as url:
-            res = subprocess.run([BROWSER, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-                                  '--enable-logging=stderr', f'--user-data-dir={tmp_path/"profile"}', '--virtual-time-budget=20000', '--dump-dom', f'{url}/probe.html'],
-                                 capture_output=True, text=True, timeout=300)
-        (root/'probe.html').unlink()
-        return json.loads(html.unescape(re.search('<pre>(.*?)</pre>', res.stdout, re.S)[1])), [o for o in res.stderr.splitlines() if 'CONSOLE' in o and 'favicon' not in o]
-    return look
+        logged.clear()
+        tab.set_viewport_size(dict(width=width, height=800))
+        tab.goto(f'{url_of(root)}/{quote(str(page.relative_to(root)))}{query}')
+        if wait_for: tab.locator('body', has_text=wait_for).wait_for()
+        return tab.evaluate(LOOK), [o for o in logged if 'favicon' not in o]
+    with folders: yield look
+    tab.close()

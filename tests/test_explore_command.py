@@ -8,11 +8,10 @@ import time
 
 import pandas as pd
 import pytest
-from conftest import BIN, BROWSER, IMAGES, LABELS
+from conftest import BIN, IMAGES, LABELS, SLOW
 
 from gz_fastai.data.votes import read_labels
 
-SLOW = 180_000 # milliseconds to wait for a page on a busy machine
 NAMES = '<img src=x onerror=alert(1)>', '"><script>alert(2)', "it's {{7*7}} & more #?%20"
 
 
@@ -42,16 +41,6 @@ def explorer(folder, cache, *args):
         p.terminate()
         p.wait(30)
     assert 'Traceback' not in log.read_text(), log.read_text()
-
-
-@pytest.fixture(scope='module')
-def browser():
-    if not BROWSER: pytest.skip('no Chromium here')
-    api = pytest.importorskip('playwright.sync_api')
-    with api.sync_playwright() as p:
-        b = p.chromium.launch(executable_path=BROWSER, args=['--no-sandbox', '--disable-gpu'])
-        yield b
-        b.close()
 
 
 @contextlib.contextmanager

@@ -150,5 +150,5 @@ def test_pages_fit_a_phone(site, visit):
 
 @pytest.mark.parametrize('words, page', [('galaxy_learner', 'Learner'), ('grouped softmax', 'Losses')])
 def test_the_search_finds(site, visit, words, page):
-    found, logged = visit(site/'search.html', width=1200, query=f'?q={words.replace(" ", "+")}', root=site, wait=5000)
+    found, logged = visit(site/'search.html', width=1200, query=f'?q={words.replace(" ", "+")}', root=site, wait_for='matching the search query')
     assert not logged and 'matching the search query' in found['text'] and page in found['text'].split('Search Results')[1], found['text']

@@ -141,16 +141,22 @@ def test_three_workers_on_an_empty_postgresql(galaxies, cache, tmp_path, small, 
 
 OPEN = """
 import sys, time
+from pathlib import Path
 from gz_fastai.training.tune import open_study
-while time.time() < float(sys.argv[2]): pass
+Path(sys.argv[2]).touch()
+while not Path('go').exists(): time.sleep(.001)
 print(len(open_study('x', sys.argv[1], 3).trials))
 """
 
 
-def test_processes_without_a_common_folder_find_an_empty_database(postgres):
+def test_processes_without_a_common_folder_find_an_empty_database(postgres, tmp_path):
     "They make the same tables at the same moment"
-    at = str(time.time()+25)
-    both = [subprocess.Popen([sys.executable, '-c', OPEN, postgres, at], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    for p in both:
+    three = [subprocess.Popen([sys.executable, '-c', OPEN, postgres, f'ready{i}'], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in range(3)]
+    end = time.time()+300
+    while len([*tmp_path.glob('ready*')]) < 3:
+        assert time.time() < end and all(p.poll() is None for p in three)
+        time.sleep(.1)
+    (tmp_path/'go').touch()
+    for p in three:
         out, err = p.communicate(timeout=120)
         assert (p.returncode, out) == (0, '0\n'), err
