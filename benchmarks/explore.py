@@ -10,7 +10,7 @@ round: the share of the kind among the next 50, for the features of the run, of 
 and a sort over HTTP, and reads the memory of the server, for the galaxies as they are and for 100,000 rows that repeat them.
 Each result is a row of explore_teach.csv, explore_audit.csv or explore_speed.csv beside this file. It needs psutil and httpx.
 """
-import argparse, os, re, signal, subprocess, sys, time
+import argparse, re, signal, subprocess, sys, time
 from pathlib import Path
 
 import httpx

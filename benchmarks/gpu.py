@@ -10,7 +10,7 @@ Images a second are those of whole batches that are ready, unless the row says o
 multiplications of convolutions and linear layers in a training step, beside a large matrix product in the same precision.
 It needs this folder's steps.py.
 """
-import argparse, platform, subprocess, sys, time
+import argparse, platform, subprocess, time
 from pathlib import Path
 
 import fastai, timm

@@ -10,7 +10,6 @@ in each epoch). From scratch a learning rate of 1e-3 is taken, ten times its def
 import argparse, time
 
 import numpy as np
-import pandas as pd
 import timm
 import torch
 from zoobot.pytorch.training.finetune import FinetuneableZoobotTree

@@ -1,6 +1,5 @@
 "gz_fastai_predict and gz_fastai_baseline."
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
