@@ -135,7 +135,7 @@ def test_a_killed_run_resumes(command, galaxies, cache, tmp_path):
 
 
 def test_the_main_job(command, tmp_path):
-    "The README's first command, in a third of its epochs and with half its pixels: nothing else but an arch"
+    "The README's first command, in a third of its epochs and at half its size: nothing else but an arch"
     res = command('gz_fastai_train', '--arch', 'vgg7', '--epochs', 4, '--size', 32, timeout=2400, bin=BIN)
     assert res.returncode == 0, res.stderr
     assert 'synthetic sample' in res.stdout

@@ -119,7 +119,7 @@ def plot_reliability(
     question:int, # its number, from 1
 ) -> Figure:
     "Predicted against observed fractions of one question's answers; the area of a point is the number of galaxies."
-    fig = _Figure(figsize=(3.1, 3.1))     # automatic layout would take most of the time of a report
+    fig = _Figure(figsize=(3.1, 3.1))     # a fixed layout: a report has one for every question
     ax = fig.add_axes([.19, .15, .79, .79])
     ax.plot([0, 1], [0, 1], color=_GRAY, lw=.8)
     answers = table[table.question == question].groupby('answer', sort=False)
