@@ -80,6 +80,15 @@ class _Parser(argparse.ArgumentParser):
                          argument_default=argparse.SUPPRESS, **kwargs)
         self.add_argument('--version', action='version', version=gz_fastai.__version__)
 
+    def exit(self, status=0, message=None):
+        "End the process; at once where it is one of several and has failed: a thread of PyTorch's that waits for the others would abort it"
+        several = int(os.environ.get('WORLD_SIZE') or 1) > 1
+        if not status or not several: super().exit(status, message)
+        with contextlib.suppress(OSError):     # nobody reads any more
+            self._print_message(message or '', sys.stderr)
+            for o in (sys.stdout, sys.stderr): o.flush()
+        os._exit(status)
+
     def error(self, message): self.exit(2, f'{self.prog}: {_flat(message)}; see {self.prog} --help\n')
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)

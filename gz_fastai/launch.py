@@ -85,7 +85,8 @@ def _verdict(codes, failed, came, said, name):
     if not any(codes) or first > 0 and first != LOST: return first,None
     asked = next((o for o in came if -o in codes), None)
     if asked: return 128+asked,None
-    guilty = next((i for i in failed if codes[i] != LOST), None)
+    # PyTorch aborts a process that lost another
+    guilty = next((i for i in sorted(failed, key=lambda i: codes[i] == -signal.SIGABRT) if codes[i] != LOST), None)
     lost = f'the processes lost contact{_RESUMES}'
     if guilty is None: return 1,next((_why(1, said(i), name) for i in failed if said(i)), lost)
     return max(1, codes[guilty]),f'process {guilty+1} of {n}: {_why(codes[guilty], said(guilty), name)}'
