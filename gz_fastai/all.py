@@ -23,7 +23,7 @@ from .data.store import Store
 from .data.augment import CentralView, ColorJitter, LogZoom, Shift, galaxy_transforms
 from .data.loaders import Fractions, GalaxyDataLoaders, Votes
 from .model.losses import ACTIVATIONS, LOSSES, MeanSquaredLoss, RMSELoss, VotesLoss, galaxy_loss
-from .model.votes import answer_deviation, vote_noise, votes_coverage, votes_nll
+from .model.votes import vote_noise, votes_nll
 from .model.metrics import GalaxyRMSE, QuestionAccuracy, VotesNLL, calibration, calibration_error, galaxy_rmse
 from .model.metrics import paired_difference, question_accuracy, question_rmse, question_table, rmse_interval
 from .model.backbones import VGG7, galaxy_head, galaxy_model
@@ -41,6 +41,7 @@ from .training.checkpoint import Checkpoint
 from .training.train import config_catalogue, run_from_learner, train
 from .training.crossval import crossval, ensemble_weights
 from .training.tune import open_study, trials_table, tune
+from .training.curve import PowerLaw, learning_curve
 
 # %% ../nbs/61_all.ipynb #186bea62
 from .report.figures import occlusion, plot_history, plot_questions, plot_reliability, plot_schedule

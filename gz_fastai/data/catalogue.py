@@ -374,6 +374,17 @@ def exclude(self:Catalogue,
     res._check_split('what is excluded')
     return res
 
+# %% ../../nbs/14_data.catalogue.ipynb #bfa2de62
+@patch
+def draw(self:Catalogue,
+    n:int,      # how many of the training galaxies
+    seed:int=0, # of the draw
+) -> Catalogue:
+    "This catalogue with n of its training galaxies, drawn at random, and the others excluded; raises `BadInput` where there are fewer."
+    most = len(self.train)
+    if not 2 <= n <= most: raise BadInput(f'cannot draw {n} of {most} training galaxies', remedy=f'draw 2 to {most}')
+    return self.exclude(np.random.default_rng(seed).permutation(self.train)[n:])
+
 # %% ../../nbs/14_data.catalogue.ipynb #906c0a24
 def _short_digest(parts):
     h = hashlib.blake2s(digest_size=8)

@@ -17,7 +17,7 @@ from fastai.callback.schedule import combined_cos
 from fastai.vision.all import TensorImage, dispatch
 from fastcore.basics import patch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ..data.schema import *
 from ..data.fits import *
@@ -26,6 +26,7 @@ from ..data.loaders import *
 from ..model.metrics import *
 from ..model.runs import *
 from ..inference.predict import *
+from ..training.curve import *
 
 # %% ../../nbs/50_report.figures.ipynb #5f4fa130
 _COLORS = '#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #777777'.split() # Okabe and Ito's, without black and yellow
@@ -89,6 +90,24 @@ def plot_schedule(
     ax.plot(done*epochs, [schedule(o) for o in done], color=_COLORS[0])
     ax.set(xlabel='epoch', ylabel='learning rate')
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return fig
+
+# %% ../../nbs/50_report.figures.ipynb #c84fb4ec
+@patch
+@_style
+def plot(self:PowerLaw,
+    most:int, # number of galaxies to draw it to
+) -> Figure:
+    "The RMSE of the runs against their numbers of training galaxies, and the law that fits them."
+    fig,ax = _axes()
+    n = np.geomspace(self.galaxies.min(), most, 60)
+    best,low,high = np.transpose([self(o) for o in n])
+    ax.fill_between(n, low, high, color=_COLORS[5], alpha=.4, lw=0, label='95% interval')
+    ax.plot(n, best, color=_COLORS[0], label='power law')
+    ax.plot(self.galaxies, self.rmse, '.', color=_COLORS[1], label='runs')
+    ax.set(xscale='log', xlabel='training galaxies', ylabel='RMSE of vote fractions')
+    ax.xaxis.set_major_formatter(StrMethodFormatter('{x:,.0f}'))
+    ax.legend()
     return fig
 
 # %% ../../nbs/50_report.figures.ipynb #8c7c69e1

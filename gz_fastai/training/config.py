@@ -83,8 +83,6 @@ def checked(self:Setting,
     return value
 
 # %% ../../nbs/40_training.config.ipynb #4ebff09c
-_ACTIVATIONS = 'softmax','sigmoid','divisive'
-
 def _check_sizes(cfg):
     "Refuse several sizes that shrink, or that something else does not go with"
     sizes = cfg.sizes
@@ -96,7 +94,20 @@ def _check_sizes(cfg):
     few = cfg.minutes is None and cfg.epochs < len(sizes)
     if few: raise BadInput(f'epochs must be {len(sizes)} or more for sizes {given}, not {cfg.epochs}')
 
+def _check_together(cfg):
+    "Refuse settings that each are valid, and not beside the others"
+    from_pretrained = cfg.pretrained or cfg.weights
+    if cfg.finetune != 'all' and not from_pretrained:
+        raise BadInput(f'finetune {cfg.finetune!r} needs pretrained weights', remedy='set pretrained, or weights')
+    both = cfg.fov is not None and cfg.crop != Config.crop
+    if both: raise BadInput('fov and crop both say how much is seen', remedy='remove one of them')
+    _check_sizes(cfg)
+    wide = any(type(o) is not int or not 1 <= o <= 2**16 for o in cfg.hidden) or len(cfg.hidden) > 16
+    if wide: raise BadInput(f'hidden must be a list of widths, whole numbers from 1 to {2**16}, not {_shown(cfg.hidden)}')
+
 # %% ../../nbs/40_training.config.ipynb #b5cb2126
+_ACTIVATIONS = 'softmax','sigmoid','divisive'
+
 @dataclass
 class Config:
     "A training run, in full; raises `BadInput` for a value that a setting cannot have."
@@ -108,6 +119,8 @@ class Config:
     fold:Annotated[int, Range(0, 999), Fixed]=None # validate on this fold of the training galaxies, counted from 0
     folds:Annotated[int, Range(2, 1000), Fixed, Needs('fold', None)]=5 # number of folds
     stratify:Annotated[bool, Fixed, Needs('fold', None)]=False # balance the folds by leading answers
+    # train on this many of the training galaxies, drawn by the seed; default: all
+    galaxies:Annotated[int, Range(2, 10**9), Fixed]=None
     schema:Annotated[str, Fixed]=None # the questions: a campaign's name, or a JSON file; default: what the columns say
     arch:Annotated[str, Fixed]='vgg7' # backbone: vgg7, or any timm name (resnet18, resnet50, ...)
     pretrained:bool=False # start from timm's pretrained weights
@@ -153,27 +166,22 @@ class Config:
 
     def __post_init__(self):
         for name,s in settings().items(): setattr(self, name, s.checked(getattr(self, name)))
-        from_pretrained = self.pretrained or self.weights
-        if self.finetune != 'all' and not from_pretrained:
-            raise BadInput(f'finetune {self.finetune!r} needs pretrained weights', remedy='set pretrained, or weights')
-        both = self.fov is not None and self.crop != Config.crop
-        if both: raise BadInput('fov and crop both say how much is seen', remedy='remove one of them')
-        _check_sizes(self)
-        wide = any(type(o) is not int or not 1 <= o <= 2**16 for o in self.hidden) or len(self.hidden) > 16
-        if wide: raise BadInput(f'hidden must be a list of widths, whole numbers from 1 to {2**16}, not {_shown(self.hidden)}')
-
-    @property
-    def sizes(self):
-        "The sides of the input that the epochs go through, in pixels"
-        return self.size if isinstance(self.size, tuple) else (self.size,)
-    @property
-    def final_size(self):
-        "The side of the input that the network is made for, in pixels"
-        return self.sizes[-1]
+        _check_together(self)
 
 def settings() -> dict: # name -> Setting
     "The settings of `Config`, in its order."
     return {f.name: Setting(f) for f in fields(Config)}
+
+# %% ../../nbs/40_training.config.ipynb #c14474a2
+@patch(as_prop=True)
+def sizes(self:Config) -> tuple: # of pixels
+    "The sides of the input that the epochs go through."
+    return self.size if isinstance(self.size, tuple) else (self.size,)
+
+@patch(as_prop=True)
+def final_size(self:Config) -> int: # pixels
+    "The side of the input that the network is made for."
+    return self.sizes[-1]
 
 # %% ../../nbs/40_training.config.ipynb #b8ed950d
 @patch
