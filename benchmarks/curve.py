@@ -34,17 +34,19 @@ def train_all(args, rows):
     cfg = Config.read(args.config) if args.config else Config()
     cat, runs = Catalogue(args.data, valid=args.valid), args.out.with_suffix('')/args.name
     cfg = replace(cfg, data=args.data, valid=args.valid, minutes=None, out=str(runs))
-    done = {(o['recipe'], o['galaxies'], o['seed']) for o in rows}
-    for seed, n in [(s, n) for s in args.seeds for n in [*args.numbers, len(cat.train)]]:
-        if (args.name, n, seed) in done: continue
+    most = len(cat.train)
+    if max(args.numbers, default=0) > most: raise BadInput(f'--numbers: there are {most} training galaxies')
+    for seed, n in [(s, n) for s in args.seeds for n in dict.fromkeys([*args.numbers, most])]:
+        if (args.name, n, seed) in {(o['recipe'], o['galaxies'], o['seed']) for o in rows}: continue
         row = learning_curve(cfg, [n], [seed]).iloc[0]
-        rows.append(dict(recipe=args.name, galaxies=n, seed=seed, epochs=int(row.epochs), **scores(Run(runs/f'{n}-{seed}'), cat), seconds=round(row.seconds)))
+        rows.append(dict(recipe=args.name, galaxies=n, seed=seed, epochs=int(row.epochs), **scores(Run(row.run), cat), seconds=round(row.seconds)))
         with atomic_write(args.out) as tmp: pd.DataFrame(rows).to_csv(tmp, index=False)
         print(rows[-1], flush=True)
 
 
-def fit(table, n):
+def fit(file, n):
     "Print the law of each recipe, and what it gives for n galaxies"
+    table = pd.read_csv(file, dtype=dict(recipe=str))
     for (recipe, views), part in [((r, v), p) for r, p in table.groupby('recipe', sort=False) for v in (1, 8)]:
         law = PowerLaw(part.galaxies, part[f'rmse_{views}'])
         print(f'{recipe}, views {views}: {law}; {n:,} galaxies: {"{:.4f} ({:.4f} to {:.4f})".format(*law(n))}')
@@ -61,7 +63,9 @@ if __name__ == '__main__':
     p.add_argument('--fit', type=int, metavar='N', help='only fit what is in the table, and extrapolate to N galaxies')
     p.add_argument('--out', type=Path, default=Path('curve.csv'), help='CSV to add to; the runs lie beside it')
     args = p.parse_args()
-    table = pd.read_csv(args.out, dtype=dict(recipe=str)) if args.out.exists() else pd.DataFrame()
-    if args.fit: fit(table, args.fit)
-    elif not args.data or not args.valid: p.error('--data and --valid are needed to train')
-    else: train_all(args, table.to_dict('records'))
+    rows = pd.read_csv(args.out, dtype=dict(recipe=str)).to_dict('records') if args.out.exists() else []
+    try:
+        if args.fit: fit(args.out, args.fit)
+        elif not args.data or not args.valid: p.error('--data and --valid are needed to train')
+        else: train_all(args, rows)
+    except BadInput as e: p.error(e)

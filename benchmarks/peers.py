@@ -1,6 +1,6 @@
 """What the same few minutes of training from scratch give: this package beside stock fastai and timm's pieces.
 
-    python benchmarks/peers.py --data galaxy-zoo --valid validation_ids.csv --minutes 5
+    python benchmarks/peers.py --data galaxy-zoo --valid validation_ids.csv --minutes 5 [--quick 3]
 
 All train for the same wall-clock time on the same galaxies from the same files, at 64 px, what it takes to get at the pixels
 included, and are scored on the same validation galaxies with one view and with the mean over 8 (flips and quarter turns).
@@ -8,9 +8,9 @@ included, and are scored on the same validation galaxies with one view and with 
 - fastai: vision_learner with timm's ResNet-18, sigmoid and MSE, aug_transforms (flips, rotation, zoom), one cycle, fp32.
 - timm: ResNet-18, sigmoid and MSE, its loader and transforms (flips, random crops), AdamW, warm-up and cosine, moving average
   of the weights, half precision where the CPU has it.
-- gz_fastai: `gz_fastai_train --arch vgg7 --minutes`.
+- gz_fastai: `gz_fastai_train --arch vgg7 --minutes`; with `--quick`, also at 32 px in fewer minutes.
 
-One seed each. Run it on a quiet machine.
+One seed each. Run it on a quiet machine. A row each goes to the CSV of `--out`.
 """
 import argparse, tempfile, time
 
@@ -19,6 +19,7 @@ from fastai.vision.all import *
 from timm.data import create_loader
 from timm.utils import ModelEmaV3
 
+from gz_fastai.core import *
 from gz_fastai.data.catalogue import *
 from gz_fastai.training.config import *
 from gz_fastai.data.loaders import *
@@ -94,9 +95,9 @@ def timm_pieces(cat, seconds):
     return lambda x: net(x).sigmoid(), valid, round(steps*BS/len(cat.train), 1), took
 
 
-def gz_fastai(cat, seconds):
+def gz_fastai(cat, seconds, **settings):
     begun = time.time()
-    run = train(Config(data=cat.path, valid=args.valid, minutes=seconds/60, out=tempfile.mkdtemp()+'/run'))
+    run = train(Config(data=cat.path, valid=args.valid, minutes=seconds/60, out=tempfile.mkdtemp()+'/run', **settings))
     took = time.time()-begun
     model, loss, info = run.model()
     dls = GalaxyDataLoaders.from_catalogue(cat, size=info['size'], crop=info['crop'], stats=info['stats'], device='cpu')
@@ -108,10 +109,17 @@ if __name__ == '__main__':
     p.add_argument('--data', required=True, help='folder with images and labels')
     p.add_argument('--valid', help='CSV of the GalaxyIDs to validate on; default: a fixed tenth')
     p.add_argument('--minutes', type=float, default=5)
+    p.add_argument('--quick', type=float, metavar='MINUTES', help='time for gz_fastai at 32 px')
+    p.add_argument('--out', type=Path, default=Path('peers.csv'), help='CSV to write')
     args = p.parse_args()
     cat = Catalogue(args.data, valid=args.valid)
-    for f in (stock_fastai, timm_pieces, gz_fastai):
+    contestants = [('gz_fastai, vgg7', gz_fastai, args.minutes), ("timm's pieces, ResNet-18", timm_pieces, args.minutes), ('stock fastai, ResNet-18', stock_fastai, args.minutes)]
+    if args.quick: contestants.insert(0, ('gz_fastai, vgg7, 32 px', partial(gz_fastai, size=32), args.quick))
+    table = []
+    for who, f, minutes in contestants:
         set_seed(0, reproducible=True)
-        predict, batches, epochs, took = f(cat, 60*args.minutes)
+        predict, batches, epochs, took = f(cat, 60*minutes)
         one, eight = score(predict, batches)
-        print(f'{f.__name__:<14} {epochs} epochs in {took:.0f} s: RMSE {one:.4f} with one view, {eight:.4f} with 8', flush=True)
+        table.append({'who': who, 'minutes': minutes, 'epochs': epochs, 'one view': round(one, 4), '8 views': round(eight, 4), 'seconds': round(took)})
+        with atomic_write(args.out) as tmp: pd.DataFrame(table).to_csv(tmp, index=False)
+        print(table[-1], flush=True)

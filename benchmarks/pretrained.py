@@ -51,8 +51,7 @@ def trial(cat, folder, arch=LITE0, weights=True, size=96, crop=180, epochs=3, fi
     if decay:
         learn.splitter = layers
         learn.create_opt()
-    n = len(layers(learn.model)) if decay else 2
-    low = lr*decay**(n-1) if decay else lr/100      # gradual: as gz_fastai_train
+    low = lr*decay**(len(layers(learn.model))-1) if decay else lr/100      # gradual: as gz_fastai_train
     begun = time.time()
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, slice(low, lr) if decay or finetune == 'gradual' else lr)
     took, model = time.time()-begun, learn.model.eval()
@@ -69,7 +68,7 @@ if __name__ == '__main__':
     p.add_argument('--only', nargs='*', choices=ARMS, metavar='ARM', help=' | '.join(ARMS))
     args = p.parse_args()
     cat = Catalogue(args.data, valid=args.valid)
-    if args.without: cat.excluded = cat.excluded | pd.Index(cat.ids).isin(pd.read_csv(args.without, dtype=str).iloc[:, 0])
+    if args.without: cat = cat.exclude(np.flatnonzero(pd.Index(cat.ids).isin(pd.read_csv(args.without, dtype=str).iloc[:, 0])))
     table = pd.read_csv(TABLE).to_dict('records') if TABLE.exists() else []
     for name in args.only or ARMS:
         arm = dict(arm=name, train=len(cat.train), valid=len(cat.valid))

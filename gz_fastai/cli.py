@@ -68,6 +68,15 @@ def _help(param):
     shown = param.default is not None and param.type is not bool and param.default not in ((), '')
     return (f'{param.help}{choices}' + f' [{param.default}]'*shown).replace('%', '%%')
 
+# %% ../nbs/60_cli.ipynb #ex1tn0w1
+def _exit_without_cleanup(status, message):
+    "End one of several processes that has failed: PyTorch's threads that wait for the others would abort the cleanup"
+    for o,text in ((sys.stdout, ''), (sys.stderr, message)):
+        with contextlib.suppress(OSError, ValueError):     # closed, or nobody reads any more
+            o.write(text)
+            o.flush()
+    os._exit(status)
+
 # %% ../nbs/60_cli.ipynb #ee7c0cf4
 _RENAMED = {'--like': '--ids', '--only': '--fold', '--fit-shares': '--fit-weights'} # flags of version 0.1.0
 
@@ -81,13 +90,8 @@ class _Parser(argparse.ArgumentParser):
         self.add_argument('--version', action='version', version=gz_fastai.__version__)
 
     def exit(self, status=0, message=None):
-        "End the process; at once where it is one of several and has failed: a thread of PyTorch's that waits for the others would abort it"
-        several = int(os.environ.get('WORLD_SIZE') or 1) > 1
-        if not status or not several: super().exit(status, message)
-        with contextlib.suppress(OSError):     # nobody reads any more
-            self._print_message(message or '', sys.stderr)
-            for o in (sys.stdout, sys.stderr): o.flush()
-        os._exit(status)
+        if status and os.environ.get('WORLD_SIZE', '1') not in ('', '1'): _exit_without_cleanup(status, message or '')
+        super().exit(status, message)
 
     def error(self, message): self.exit(2, f'{self.prog}: {_flat(message)}; see {self.prog} --help\n')
     def parse_known_args(self, args=None, namespace=None):

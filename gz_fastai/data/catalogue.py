@@ -383,7 +383,8 @@ def draw(self:Catalogue,
     "This catalogue with n of its training galaxies, drawn at random, and the others excluded; raises `BadInput` where there are fewer."
     most = len(self.train)
     if not 2 <= n <= most: raise BadInput(f'cannot draw {n} of {most} training galaxies', remedy=f'draw 2 to {most}')
-    return self.exclude(np.random.default_rng(seed).permutation(self.train)[n:])
+    order = np.argsort(unit_hash([f'draw {seed} {i}' for i in self.objects[self.train]]), kind='stable')
+    return self.exclude(self.train[order[n:]])
 
 # %% ../../nbs/14_data.catalogue.ipynb #906c0a24
 def _short_digest(parts):

@@ -138,7 +138,7 @@ def _mean(column): return None if column.isna().all() else column.mean()
 
 # %% ../../nbs/51_report.pages.ipynb #e5cf1285
 def _training(subject):
-    "Learning curves, the schedule, and how long it took"
+    "Training curves, the schedule, and how long it took"
     cfg,run = subject.config,subject.runs[0]
     names = [f'fold {i}' for i in range(subject.folds)] if subject.folds else [subject.name]
     history = plot_history({n: r.history for n,r in zip(names, subject.runs)}, cfg.loss == 'mse')

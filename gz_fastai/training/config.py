@@ -119,8 +119,8 @@ class Config:
     fold:Annotated[int, Range(0, 999), Fixed]=None # validate on this fold of the training galaxies, counted from 0
     folds:Annotated[int, Range(2, 1000), Fixed, Needs('fold', None)]=5 # number of folds
     stratify:Annotated[bool, Fixed, Needs('fold', None)]=False # balance the folds by leading answers
-    # train on this many of the training galaxies, drawn by the seed; default: all
-    galaxies:Annotated[int, Range(2, 10**9), Fixed]=None
+    # train on this many galaxies, drawn at random with the seed; default: all training galaxies
+    train_galaxies:Annotated[int, Range(2, 10**9), Fixed]=None
     schema:Annotated[str, Fixed]=None # the questions: a campaign's name, or a JSON file; default: what the columns say
     arch:Annotated[str, Fixed]='vgg7' # backbone: vgg7, or any timm name (resnet18, resnet50, ...)
     pretrained:bool=False # start from timm's pretrained weights
@@ -161,7 +161,7 @@ class Config:
     compile:bool=False # compile the network with torch.compile
     device:Annotated[str, Fixed]='auto' # cpu, cuda, mps, or auto
     log:Annotated[str, OneOf('tensorboard', 'wandb')]=None # also log with one of these
-    seed:Annotated[int, Range(0, 2**32-1), Fixed]=0 # of the weights, the order and the augmentation
+    seed:Annotated[int, Range(0, 2**32-1), Fixed]=0 # of the weights, the order, the augmentation and train_galaxies
     out:Annotated[str, Fixed]=None # folder to write; default: runs/<arch>-<time>
 
     def __post_init__(self):

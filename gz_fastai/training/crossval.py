@@ -31,10 +31,6 @@ def _finished(out, folds):
     records = [read_record(out/f'fold{i}') for i in range(folds)]
     return [i for i,r in enumerate(records) if r and r.state == 'finished']
 
-def _whole(cfg):
-    "The galaxies before they are divided into folds"
-    return config_catalogue(replace(cfg, fold=None, galaxies=None), verbose=False)
-
 def _predict(run, files, bs, device):
     "Predictions of a run for some files, one view each, and the rows that cannot be read"
     p = Predictor(run, device=device)
@@ -43,7 +39,7 @@ def _predict(run, files, bs, device):
 
 def _held_out(cfg, runs):
     "RMSE of each run, and of their mean, on the validation galaxies, which no fold has seen"
-    cat = _whole(cfg)
+    cat = config_catalogue(replace(cfg, fold=None), verbose=False)
     files = [cat.files[i] for i in cat.valid]
     preds,bad = zip(*[_predict(r, files, min(256, cfg.bs), cfg.device) for r in runs])
     good = np.setdiff1d(np.arange(len(files)), bad[0])
@@ -104,7 +100,7 @@ def crossval(
     asked = {k: v for k,v in config_record(cfg).items() if k != 'fold'}
     out = run_folder(cfg)
     old = check_folder('crossval', out, asked, config_defaults())
-    cat = None if old and old.state == 'finished' else _whole(cfg)
+    cat = None if old and old.state == 'finished' else config_catalogue(replace(cfg, fold=None), verbose=False)
     if cat: cat.folds(cfg.folds, cfg.stratify)     # whatever is wrong with them, before there is a folder
     with claim('crossval', out, asked, config_defaults(), shared=True) as rec:
         if rec.state == 'finished':

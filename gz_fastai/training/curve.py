@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['learning_curve', 'PowerLaw']
 
-# %% ../../nbs/46_training.curve.ipynb #f3e6b96a
+# %% ../../nbs/46_training.curve.ipynb #9a670ccc
 from dataclasses import replace
 
 import numpy as np
@@ -15,79 +15,91 @@ from scipy.optimize import nnls
 from scipy.stats import t as student
 
 from ..core import *
-from ..distributed import *
+from ..experiment import *
 from .config import *
 from .train import *
 
-# %% ../../nbs/46_training.curve.ipynb #7a4589bb
-def _keep(row, file):
-    "Add a row to the table of all runs"
-    rows = pd.read_csv(file).to_dict('records') if file.exists() else []
-    others = [o for o in rows if (o['galaxies'], o['seed']) != (row['galaxies'], row['seed'])]
-    table = pd.DataFrame([*others, row]).sort_values(['seed', 'galaxies'])
-    with atomic_write(file) as tmp: table.to_csv(tmp, index=False)
+# %% ../../nbs/46_training.curve.ipynb #82f2b30d
+def _numbers(given, most):
+    "How many galaxies to train on, in increasing order"
+    res = sorted({max(2, most//k) for k in (16, 8, 4, 2, 1)} if given is None else {int(o) for o in given})
+    wrong = [o for o in res if not 2 <= o <= most]
+    if wrong: raise BadInput(f'cannot train on {wrong[0]} of {most} training galaxies', remedy=f'choose numbers from 2 to {most}')
+    return res
+
+def _row(run, cfg):
+    "The row of a finished run"
+    m,known = run.metrics,run.info['trained_on']['galaxies']      # fewer than n where images are unreadable
+    low,high = m['interval']
+    scores = dict(rmse=m['rmse'], low=low, high=high, seconds=m['seconds'])
+    return dict(galaxies=known, seed=cfg.seed, epochs=cfg.epochs) | scores | dict(run=str(run.path))
 
 def learning_curve(
-    cfg:Config,       # what is trained; its galaxies and its seed are not used, its epochs are those for all galaxies
+    cfg:Config,       # what is trained, with epochs for all galaxies, and the folder out; its seed is not used
     numbers=None,     # of galaxies to train on; default: all training galaxies, a half, and so on to a sixteenth
     seeds=(0, 1, 2),  # of the draws and of the networks
-) -> pd.DataFrame:    # galaxies, seed, epochs, RMSE with its 95% interval, seconds
-    """Train on more and more of the training galaxies. The same call resumes; each run is a folder, and all are in curve.csv.
-    Raises `BadInput` as `train`."""
-    check_alone('a learning curve')
+) -> pd.DataFrame:    # galaxies, seed, epochs, RMSE with its 95% interval, seconds, folder of the run
+    """Train on more and more of the training galaxies. The same call resumes, one with other numbers or seeds adds to it; each run
+    is a folder. Raises `BadInput` as `train`."""
+    if cfg.out is None: raise BadInput('a learning curve needs a folder', remedy='set out')
     if cfg.minutes: raise BadInput('a learning curve needs a number of epochs', remedy='set epochs, not minutes')
-    most = len(config_catalogue(replace(cfg, galaxies=None), verbose=False).train)
-    numbers = [most//k for k in (16, 8, 4, 2, 1)] if numbers is None else list(numbers)
-    wrong = [o for o in numbers if not 2 <= o <= most]
-    if wrong: raise BadInput(f'cannot train on {wrong[0]} of {most} training galaxies', remedy=f'choose numbers from 2 to {most}')
-    out,rows = run_folder(cfg),[]
-    for seed,n in [(s, n) for s in seeds for n in numbers]:
-        epochs = round(cfg.epochs*(most/n)**.5)
-        run = train(replace(cfg, galaxies=n, seed=seed, epochs=epochs, out=str(out/f'{n}-{seed}')))
-        m = run.metrics
-        low,high = m['interval']
-        row = dict(galaxies=n, seed=seed, epochs=epochs, rmse=m['rmse'], low=low, high=high, seconds=m['seconds'])
-        rows.append(row)
-        _keep(row, out/'curve.csv')
+    for o in ('train_galaxies', 'fold'):
+        if getattr(cfg, o) is not None: raise BadInput(f'a learning curve chooses its own galaxies, {o} cannot be set')
+    cat = config_catalogue(cfg, verbose=False)
+    most,rows = len(cat.train),[]
+    numbers = _numbers(numbers, most)
+    asked = {k: v for k,v in config_record(cfg).items() if k != 'seed'}
+    with claim('curve', cfg.out, asked, config_defaults()) as rec:
+        rec.pin(**cat.digest())
+        for seed,n in [(int(s), n) for s in dict.fromkeys(seeds) for n in numbers]:
+            check_time()
+            c = replace(cfg, train_galaxies=n, seed=seed, epochs=round(cfg.epochs*(most/n)**.5), out=str(rec.path/f'{n}-{seed}'))
+            rows.append(_row(train(c), c))
+        rec.finish()
     return pd.DataFrame(rows)
 
-# %% ../../nbs/46_training.curve.ipynb #0cfe255d
-def _best(x, y, b):
-    "(a, b, c) with the least squared error of c + a x, where each column of x has its b; none of them is below 0"
-    fits = [nnls(np.stack([o, np.ones(len(o))], 1), y) for o in x.T]
+# %% ../../nbs/46_training.curve.ipynb #229e0b53
+_EXPONENTS = np.geomspace(.02, 2, 400)
+
+def _best(x, y, w):
+    "(a, b, c) with the least squared error of w (y-c-a x), where each column of x has its b; none of them is below 0"
+    fits = [nnls(np.stack([w*o, w], 1), w*y) for o in x.T]
     i = np.argmin([error for _,error in fits])
     (a,c),_ = fits[i]
-    return a,b[i],c
+    return a,_EXPONENTS[i],c
 
-def _edge(x, y, b, most):
+def _edge(x, y, w, most):
     "The curves (a, b, c) with the squared error `most`, around the best one for each b"
-    dx,dy = x-x.mean(0),(y-y.mean())[:, None]
-    spread = (dx**2).sum(0)
-    a = (dx*dy).sum(0)/spread
-    more = np.sqrt(np.maximum(most-((dy-a*dx)**2).sum(0), 0))
+    p,w2 = w**2/(w**2).sum(),(w**2)[:, None]
+    mean_x,mean_y = p@x,p@y
+    dx,dy = x-mean_x,(y-mean_y)[:, None]
+    spread = (w2*dx**2).sum(0)
+    a = (w2*dx*dy).sum(0)/spread
+    more = np.sqrt(np.maximum(most-(w2*(dy-a*dx)**2).sum(0), 0))
     angle = np.linspace(0, 2*np.pi, 240)[:, None]
     a = a+more*np.sin(angle)/np.sqrt(spread)
-    c = y.mean()+more*np.cos(angle)/np.sqrt(len(y))-a*x.mean(0)
+    c = mean_y+more*np.cos(angle)/np.sqrt(w2.sum())-a*mean_x
     kept = (more > 0) & (c >= 0) & (a >= 0)
-    return a[kept],np.broadcast_to(b, a.shape)[kept],c[kept]
+    return a[kept],np.broadcast_to(_EXPONENTS, a.shape)[kept],c[kept]
 
-# %% ../../nbs/46_training.curve.ipynb #c78de3e9
+# %% ../../nbs/46_training.curve.ipynb #d79f64a4
 class PowerLaw:
-    "RMSE = c + a n^-b for n training galaxies, fitted by least squares."
+    "RMSE = c + a n^-b for n training galaxies, fitted by least squares; b lies between 0.02 and 2."
     def __init__(self,
         galaxies, # numbers of training galaxies, three different ones or more
         rmse,     # of the network that was trained on each
     ):
-        "Raises `BadInput` where there are too few of them."
-        n,y = np.asarray(galaxies, dtype=float),np.asarray(rmse, dtype=float)
+        "Raises `BadInput` where there are too few of them, or one is not a number."
+        n,y = [np.asarray(o, dtype=float) for o in (galaxies, rmse)]
+        good = n.shape == y.shape and np.isfinite([n, y]).all() and (n >= 1).all() and (y >= 0).all()
+        if not good: raise BadInput('a power law needs as many errors as numbers of galaxies, all finite')
         few = len(np.unique(n)) < 3 or len(y) < 4
         if few: raise BadInput('a power law needs four runs, with three numbers of galaxies', remedy='train on more numbers')
         self.galaxies,self.rmse,self.n = n,y,n.max()      # curves have n/self.n for n
-        b = np.geomspace(.02, 2, 400)
-        x = (n/self.n)[:, None]**-b
-        self.best = _best(x, y, b)
-        error,free = ((y-self._at(self.best, n))**2).sum(),len(y)-3
-        edge = _edge(x, y, b, error*(1+student.ppf(.975, free)**2/free))
+        x,w = (n/self.n)[:, None]**-_EXPONENTS,np.sqrt(n/self.n)
+        self.best = _best(x, y, w)
+        error,free = ((w*(y-self._at(self.best, n)))**2).sum(),len(y)-3
+        edge = _edge(x, y, w, error*(1+student.ppf(.975, free)**2/free))
         self.curves = [np.append(*o) for o in zip(edge, self.best)]
 
     def __repr__(self):
@@ -98,12 +110,12 @@ class PowerLaw:
         a,b,c = curve
         return c + a*(n/self.n)**-b
 
-# %% ../../nbs/46_training.curve.ipynb #dccf75d0
+# %% ../../nbs/46_training.curve.ipynb #11145b50
 @patch
 def __call__(self:PowerLaw,
     n, # number of training galaxies
 ) -> tuple: # (RMSE, low, high), the 95% interval
-    "The RMSE that n galaxies would give."
+    "The mean RMSE that n galaxies would give."
     all = self._at(self.curves, n)
     return tuple(map(float, (self._at(self.best, n), all.min(), all.max())))
 
@@ -111,7 +123,7 @@ def _number(curve, n, rmse):
     "How many galaxies would give an RMSE, for curves that are relative to n galaxies"
     a,b,c = [np.asarray(o) for o in curve]
     left = np.maximum(rmse-c, 1e-300)
-    with np.errstate(over='ignore'): return np.where(rmse > c, n*(a/left)**(1/b), np.inf)
+    with np.errstate(over='ignore'): return np.where(rmse > c, np.maximum(n*(a/left)**(1/b), 1), np.inf)
 
 @patch
 def needed(self:PowerLaw,

@@ -49,7 +49,7 @@ from .checkpoint import *
 
 # %% ../../nbs/43_training.train.ipynb #f5677285
 def config_catalogue(
-    cfg:Config, # with data, valid, schema, labels, images, fold, folds, stratify and galaxies
+    cfg:Config, # with data, valid, schema, labels, images, fold, folds, stratify and train_galaxies
     verbose:bool=True, # print a line where the galaxies are synthetic
 ) -> Catalogue:
     "The galaxies that `cfg` names, and which of them are held out; raises `BadInput` where there are none."
@@ -67,8 +67,8 @@ def config_catalogue(
             if alone: raise BadInput(f'{name} needs a data folder', remedy='set data')
         if verbose: print('No data folder given: using the synthetic sample. Scores on it say nothing about real galaxies.')
         cat = Catalogue.sample()
-    if cfg.fold is not None: cat = cat.fold(cfg.fold, cfg.folds, cfg.stratify)
-    return cat if cfg.galaxies is None else cat.draw(cfg.galaxies, cfg.seed)
+    if cfg.train_galaxies is not None: cat = cat.draw(cfg.train_galaxies, cfg.seed)
+    return cat if cfg.fold is None else cat.fold(cfg.fold, cfg.folds, cfg.stratify)
 
 # %% ../../nbs/43_training.train.ipynb #6cf4ea5a
 def _saved_activation(cfg): return 'votes' if cfg.loss == 'votes' else cfg.activation
