@@ -53,7 +53,8 @@ def learning_curve(
         rec.pin(**cat.digest())
         for seed,n in [(int(s), n) for s in dict.fromkeys(seeds) for n in numbers]:
             check_time()
-            c = replace(cfg, train_galaxies=n, seed=seed, epochs=round(cfg.epochs*(most/n)**.5), out=str(rec.path/f'{n}-{seed}'))
+            epochs,out = round(cfg.epochs*(most/n)**.5),str(rec.path/f'{n}-{seed}')
+            c = replace(cfg, train_galaxies=n, seed=seed, epochs=epochs, out=out)
             rows.append(_row(train(c), c))
         rec.finish()
     return pd.DataFrame(rows)
