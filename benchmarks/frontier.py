@@ -94,7 +94,9 @@ ARMS = {
     '32 px, batches of 64': dict(plan=FAST, bs=64, lr=.0045), '32 px, GELU': dict(plan=FAST, change=gelu),
     '32 px, squeeze and excitation': dict(plan=FAST, change=gates), '32 px, Dirac': dict(plan=FAST, change=dirac),
     '32 px, mean and largest value': dict(plan=FAST, change=both_pools),
-    'long, 40 px': dict(plan={40: 22}), 'long, 40, then 64 px': dict(plan={40: 11, 64: 5}), 'long, 32, then 64 px': dict(plan={32: 12, 64: 5}),
+    'long, 40 px': dict(plan={40: 22}), 'long, 40 px, zoom 1.3, shift 0.05': dict(plan={40: 22}, tfms=dict(zoom=1.3, shift=.05)),
+    'long, 40 px, dropout 0.3': dict(plan={40: 22}, drop=.3), 'long, 40 px, weight decay 0.2': dict(plan={40: 22}, wd=.2),
+    'long, 40, then 64 px': dict(plan={40: 11, 64: 5}), 'long, 32, then 64 px': dict(plan={32: 12, 64: 5}),
 }
 
 
@@ -105,13 +107,13 @@ def fit(learn, epochs, lr, linear, cbs):
     learn.fit(epochs, cbs=[*cbs, ParamScheduler(dict(lr=decay))])
 
 
-def trial(cat, plan, bs=128, lr=.006, drop=.1, block_drop=.02, linear=False, change=None):
+def trial(cat, plan, bs=128, lr=.006, wd=.05, drop=.1, block_drop=.02, linear=False, change=None, tfms=None):
     "Scores of an arm on the validation galaxies"
     set_seed(0, reproducible=True)
     size, sizes = max(plan), [s for s, n in plan.items() for _ in range(n)]
-    dls = GalaxyDataLoaders.from_catalogue(cat, size=size, bs=bs)
+    dls = GalaxyDataLoaders.from_catalogue(cat, size=size, bs=bs, batch_tfms=galaxy_transforms(size, **tfms or {}))
     model = galaxy_model('vgg7', dls.c, drop=drop, block_drop=block_drop)
-    learn = galaxy_learner(dls, change(model) if change else model, lr=lr, path=tempfile.mkdtemp())
+    learn = galaxy_learner(dls, change(model) if change else model, lr=lr, wd=wd, path=tempfile.mkdtemp())
     begun = time.time()
     with learn.no_bar(), learn.no_logging(): fit(learn, len(sizes), lr, linear, [ProgressiveResizing(sizes)])
     took, model = time.time()-begun, learn.model.eval()
