@@ -44,7 +44,7 @@ def learning_curve(
     if cfg.out is None: raise BadInput('a learning curve needs a folder', remedy='set out')
     if cfg.minutes: raise BadInput('a learning curve needs a number of epochs', remedy='set epochs, not minutes')
     for o in ('train_galaxies', 'fold'):
-        if getattr(cfg, o) is not None: raise BadInput(f'a learning curve chooses its own galaxies, {o} cannot be set')
+        if getattr(cfg, o) is not None: raise BadInput(f'a learning curve chooses its own galaxies, so {o} cannot be set')
     cat = config_catalogue(cfg, verbose=False)
     most,rows = len(cat.train),[]
     numbers = _numbers(numbers, most)
@@ -117,8 +117,8 @@ def __call__(self:PowerLaw,
     n, # number of training galaxies
 ) -> tuple: # (RMSE, low, high), the 95% interval
     "The mean RMSE that n galaxies would give."
-    all = self._at(self.curves, n)
-    return tuple(map(float, (self._at(self.best, n), all.min(), all.max())))
+    each = self._at(self.curves, n)
+    return tuple(map(float, (self._at(self.best, n), each.min(), each.max())))
 
 def _number(curve, n, rmse):
     "How many galaxies would give an RMSE, for curves that are relative to n galaxies"
@@ -131,5 +131,5 @@ def needed(self:PowerLaw,
     rmse:float, # to be reached
 ) -> tuple: # (galaxies, low, high), the 95% interval; infinite where no number suffices
     "The number of training galaxies that would give this RMSE."
-    all = _number(self.curves, self.n, rmse)
-    return tuple(map(float, (_number(self.best, self.n, rmse), all.min(), all.max())))
+    each = _number(self.curves, self.n, rmse)
+    return tuple(map(float, (_number(self.best, self.n, rmse), each.min(), each.max())))
