@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from ..core import *
+from .symmetry import *
 
 # %% ../../nbs/23_model.adapters.ipynb #941393d7
 class LowRank(nn.Module):
@@ -34,7 +35,7 @@ class LowRank(nn.Module):
 # %% ../../nbs/23_model.adapters.ipynb #b7e207f8
 def _adaptable(body):
     "The layers of a network that can be corrected, and how many cannot"
-    layers = [m for m in body.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    layers = [m for m in body.modules() if isinstance(m, (nn.Linear, nn.Conv2d, D4Conv2d))]
     owners = [id(p) for m in body.modules() for p in m.parameters(recurse=False)]
     fit = [m for m in layers if getattr(m, 'groups', 1) == 1 and owners.count(id(m.weight)) == 1]
     return fit,len(layers)-len(fit)
