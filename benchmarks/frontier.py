@@ -2,15 +2,15 @@
 
     python benchmarks/frontier.py speed --data galaxy-zoo --old CHECKOUT_OF_0.1.0
     python benchmarks/frontier.py tried --data galaxy-zoo --without validation_ids.csv [--only NAME ...]
-    python benchmarks/frontier.py score --data galaxy-zoo --valid validation_ids.csv [--only NAME ...] [--seeds 0 1 2]
+    python benchmarks/frontier.py score --data galaxy-zoo --valid validation_ids.csv [--only NAME ...] [--seeds 0 1 2] [--weights FOLDER]
 
 `speed` times epochs of 0.1.0 at 64 and 96 px and of today's default at several sizes, in turns: what fits into a budget on
 this machine. `tried` trains arms on nine tenths of the training galaxies and scores them on the last tenth (by the hash of
 their IDs), without the galaxies of `--without`: most for about the time of three epochs at 64 px, the long ones for that of ten.
 An arm is a number of epochs at each size, and what is different otherwise. `score` trains the recipes that came out of it on all
-training galaxies, and scores them on those of `--valid`, with one view and with 16, each seed and the mean of the seeds. Every row
-is written to frontier_*.csv beside this file as soon as it is there; the same command resumes, except that an interrupted arm of
-`tried` starts again.
+training galaxies, and scores them on those of `--valid`, with one view and with 16, each seed and the mean of the seeds; FOLDER
+has NAME.safetensors of the pretrained networks, where the hub cannot be reached. Every row is written to frontier_*.csv beside
+this file as soon as it is there; the same command resumes, except that an interrupted arm of `tried` starts again.
 """
 import argparse, os, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -97,6 +97,7 @@ ARMS = {
     'long, 40 px': dict(plan={40: 22}), 'long, 40 px, zoom 1.3, shift 0.05': dict(plan={40: 22}, tfms=dict(zoom=1.3, shift=.05)),
     'long, 40 px, dropout 0.3': dict(plan={40: 22}, drop=.3), 'long, 40 px, weight decay 0.2': dict(plan={40: 22}, wd=.2),
     'long, 40, then 64 px': dict(plan={40: 11, 64: 5}), 'long, 32, then 64 px': dict(plan={32: 12, 64: 5}),
+    '32 px, symmetric': dict(plan=FAST, arch='vgg7_d4'), 'long, 40 px, symmetric': dict(plan={40: 22}, arch='vgg7_d4'),
 }
 
 
@@ -107,12 +108,12 @@ def fit(learn, epochs, lr, linear, cbs):
     learn.fit(epochs, cbs=[*cbs, ParamScheduler(dict(lr=decay))])
 
 
-def trial(cat, plan, bs=128, lr=.006, wd=.05, drop=.1, block_drop=.02, linear=False, change=None, tfms=None):
+def trial(cat, plan, arch='vgg7', bs=128, lr=.006, wd=.05, drop=.1, block_drop=.02, linear=False, change=None, tfms=None):
     "Scores of an arm on the validation galaxies"
     set_seed(0, reproducible=True)
     size, sizes = max(plan), [s for s, n in plan.items() for _ in range(n)]
     dls = GalaxyDataLoaders.from_catalogue(cat, size=size, bs=bs, batch_tfms=galaxy_transforms(size, **tfms or {}))
-    model = galaxy_model('vgg7', dls.c, drop=drop, block_drop=block_drop)
+    model = galaxy_model(arch, dls.c, drop=drop, block_drop=block_drop)
     learn = galaxy_learner(dls, change(model) if change else model, lr=lr, wd=wd, path=tempfile.mkdtemp())
     begun = time.time()
     with learn.no_bar(), learn.no_logging(): fit(learn, len(sizes), lr, linear, [ProgressiveResizing(sizes)])
@@ -152,7 +153,15 @@ def speed(args):
 RECIPES = {   # what fits into 3 and into 20 epochs of the default at 64 px
     '3 epochs at 64 px': dict(epochs=3), 'the same time at 32 px': dict(size=32, epochs=8),
     '20 epochs at 64 px': dict(epochs=20), 'the same time at 48 px': dict(size=48, epochs=34), 'the same time at 40 px': dict(size=40, epochs=40),
+    'pretrained, 96 px': dict(arch='tf_efficientnet_lite0', pretrained=True, size=96, epochs=10, bs=64, opt='muon', lr=.006),
 }
+
+
+def config(args, name, seed):
+    "The settings of a recipe"
+    cfg = RECIPES[name] | dict(data=args.data, valid=args.valid, seed=seed, out=str(args.runs/f'{name}-{seed}'))
+    if args.weights and cfg.pop('pretrained', False): cfg['weights'] = str(args.weights/f'{cfg["arch"]}.safetensors')
+    return Config(**cfg)
 
 
 def predicted(run, cat, views):
@@ -168,7 +177,7 @@ def score(args):
     for name in [o for o in RECIPES if not args.only or o in args.only]:
         preds = []
         for seed in args.seeds:
-            run = train(Config(**RECIPES[name] | dict(data=args.data, valid=args.valid, seed=seed, out=str(args.runs/f'{name}-{seed}'))))
+            run = train(config(args, name, seed))
             preds.append({v: predicted(run, cat, v) for v in (1, 16)})
             if (name, str(seed)) in {(o['recipe'], o['seed']) for o in table}: continue
             add('score', table, recipe=name, seed=str(seed), epochs=run.resolved['epochs'], **{f'rmse_{v}': round(galaxy_rmse(o, targ), 5) for v, o in preds[-1].items()})
@@ -186,6 +195,7 @@ if __name__ == '__main__':
     p.add_argument('--valid', help='score: CSV of the GalaxyIDs to score on')
     p.add_argument('--old', help='speed: checkout of version 0.1.0')
     p.add_argument('--only', nargs='*', choices=[*ARMS, *RECIPES], metavar='NAME', help=f'arms: {" | ".join(ARMS)}; recipes: {" | ".join(RECIPES)}')
+    p.add_argument('--weights', type=Path, help='score: folder of NAME.safetensors')
     p.add_argument('--seeds', nargs='*', type=int, default=[0, 1, 2])
     p.add_argument('--rounds', type=int, default=2, help='speed: how often everybody has a turn')
     p.add_argument('--sizes', nargs='*', type=int, default=[32, 40, 48, 64, 96], help='speed: of the images')
