@@ -233,8 +233,8 @@ gz_fastai.load('hf-hub:{{ name }}').predict(['galaxy.jpg'], views=8)
 ```
 
 {% if in_timm %}```python
-import timm{% if info.arch == 'vgg7' %}
-import gz_fastai.model.backbones    # registers vgg7{% endif %}
+import timm{% if info.arch.startswith('vgg7') %}
+import gz_fastai.model.backbones    # registers {{ info.arch }}{% endif %}
 encoder = timm.create_model('hf-hub:{{ name }}', pretrained=True, num_classes=0)
 ```
 {% else %}timm alone cannot load the backbone: timm's {{ info.arch }} wants layers that are not part of this network.

@@ -122,7 +122,7 @@ class Config:
     # train on this many galaxies, drawn at random with the seed; default: all training galaxies
     train_galaxies:Annotated[int, Range(2, 10**9), Fixed]=None
     schema:Annotated[str, Fixed]=None # the questions: a campaign's name, or a JSON file; default: what the columns say
-    arch:Annotated[str, Fixed]='vgg7' # backbone: vgg7, or any timm name (resnet18, resnet50, ...)
+    arch:Annotated[str, Fixed]='vgg7' # backbone: vgg7, vgg7_d4, or any timm name (resnet50, ...)
     pretrained:bool=False # start from timm's pretrained weights
     weights:str=None # pretrained weights: a file, the folder of a run, or hf-hub:OWNER/NAME
     finetune:Annotated[str, OneOf('all', 'head', 'lora', 'gradual')]='all' # what is trained of a pretrained network
