@@ -42,6 +42,27 @@ def test_from_runs_to_a_submission(command, galaxies, runs, tmp_path):
         assert res.returncode == 2 and word in res.stderr and len(res.stderr.splitlines()) == 1, res.stderr
 
 
+def test_a_symmetric_network_needs_no_views(command, galaxies, tmp_path):
+    "Trained, stored, adapted, merged and exported, vgg7_d4 predicts the same for all eight views"
+    def done(name, *args):
+        res = command(name, *args)
+        assert res.returncode == 0, res.stderr
+    (tmp_path/'fp32.toml').write_text('precision = "fp32"\nbs = 16\n')
+    small = ['--config', 'fp32.toml', '--data', galaxies, '--arch', 'vgg7_d4', '--epochs', 1]
+    done('gz_fastai_train', *small, '--size', 40, '--out', 'first')
+    done('gz_fastai_train', *small, '--weights', 'first', '--finetune', 'lora', '--out', 'second')
+    done('gz_fastai_export', 'second', '--to', 'onnx', '--out', 'second.onnx')
+    def predicted(name, *args):
+        done('gz_fastai_predict', name, '--images', galaxies/IMAGES, *args, '--out', 'table.csv')
+        return pd.read_csv((tmp_path/'table.csv').rename(tmp_path/'read.csv')).set_index('GalaxyID')
+    exported = predicted('second.onnx')
+    first, more, second, seen = [predicted(o, '--views', v, '--precision', 'fp32') for o in ('first', 'second') for v in (1, 8)]
+    np.testing.assert_allclose(first, more, atol=1e-5)
+    np.testing.assert_allclose(second, seen, atol=1e-5)
+    np.testing.assert_allclose(second, exported, atol=1e-4)
+    assert np.abs(first-second).to_numpy().max() > 1e-3
+
+
 @pytest.mark.parametrize('arch, activation', [('vgg7', 'softmax'), ('test_resnet', 'softmax'), ('test_resnet', 'sigmoid'), ('test_resnet', 'divisive')])
 def test_a_new_process_predicts_what_the_learner_did(command, galaxies, tmp_path, arch, activation):
     "valid.csv is what the live Learner predicted; to 1e-6 in fp32"
