@@ -153,6 +153,7 @@ def speed(args):
 RECIPES = {   # what fits into 3 and into 20 epochs of the default at 64 px
     '3 epochs at 64 px': dict(epochs=3), 'the same time at 32 px': dict(size=32, epochs=8),
     '20 epochs at 64 px': dict(epochs=20), 'the same time at 48 px': dict(size=48, epochs=34), 'the same time at 40 px': dict(size=40, epochs=40),
+    'symmetric, 48 px': dict(arch='vgg7_d4', size=48, epochs=24),
     'pretrained, 96 px': dict(arch='tf_efficientnet_lite0', pretrained=True, size=96, epochs=10, bs=64, opt='muon', lr=.006),
 }
 

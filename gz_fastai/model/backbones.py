@@ -30,8 +30,7 @@ def _vgg_block(conv, pool, norm, pooled, drop):
 class VGG7(nn.Module):
     "Seven blocks of 3x3 convolution, max pooling (in five of them), batch normalization, ReLU and dropout; 3,192,608 parameters give 384 features."
     widths = (32, 64, 128, 256, 256, 384, 384)
-    pooled = (1, 2, 3, 5, 7)
-    unit = 1 # widths are multiples of it
+    pooled,unit = (1, 2, 3, 5, 7),1 # the blocks that pool; widths are multiples of the unit
     def __init__(self,
         num_classes:int=1000,    # outputs of the linear classifier; 0 gives the features
         in_chans:int=3,          # channels of the input
@@ -54,7 +53,6 @@ class VGG7(nn.Module):
         for o in convs: nn.init.kaiming_normal_(o.weight, mode='fan_out', nonlinearity='relu')
 
     def _layers(self, n_in, n_out, first):
-        "Convolution, pooling and normalization of a block"
         return nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),nn.MaxPool2d(2),nn.BatchNorm2d(n_out)
     def _pool(self, x): return x.mean((2, 3))
     def get_classifier(self): return self.head
@@ -70,8 +68,10 @@ class VGG7(nn.Module):
     def forward(self, x): return self.forward_head(self.forward_features(x))
 
 # %% ../../nbs/22_model.backbones.ipynb #40092ef5
-_CFG = dict(input_size=(3, 64, 64), pool_size=(2, 2), num_classes=1000, classifier='head', mean=(.5, .5, .5), std=(.5, .5, .5), crop_pct=1.)
-default_cfgs = generate_default_cfgs({'vgg7.untrained': _CFG | dict(first_conv='blocks.0.0'), 'vgg7_d4.untrained': _CFG})
+_CFG = dict(input_size=(3, 64, 64), pool_size=(2, 2), num_classes=1000, classifier='head',
+            mean=(.5, .5, .5), std=(.5, .5, .5), crop_pct=1.)
+default_cfgs = generate_default_cfgs({
+    'vgg7.untrained': _CFG | dict(first_conv='blocks.0.0'), 'vgg7_d4.untrained': _CFG})
 
 # %% ../../nbs/22_model.backbones.ipynb #b9f79bad
 @register_model

@@ -28,7 +28,7 @@ def _solutions():
 
 # %% ../../nbs/21b_model.symmetry.ipynb #bdb3dcf9
 class D4Conv2d(nn.Module):
-    "Convolution of an image, or of `n_in` features in eight views, to `n_out` features in eight views; its weights have shape (n_out, n_in, numbers of a filter)."
+    "Convolution to features in eight views, from an image or from such features; `weight` has shape (n_out, n_in, numbers of a filter)."
     def __init__(self,
         n_in:int,          # features of the input, each in eight views; for an image its channels
         n_out:int,         # features, each in eight views: 8*n_out channels
