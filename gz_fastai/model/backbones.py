@@ -12,6 +12,7 @@ from pathlib import Path
 import timm
 import torch
 from fastai.layers import LinBnDrop
+from fastcore.meta import delegates
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
@@ -80,19 +81,17 @@ def vgg7(pretrained=False, **kwargs):
     return build_model_with_cfg(VGG7, 'vgg7', pretrained, feature_cfg=dict(flatten_sequential=True), **kwargs)
 
 # %% ../../nbs/22_model.backbones.ipynb #9849fbdd
+@delegates()
 class VGG7D4(VGG7):
     "`VGG7` of symmetric convolutions, and one of 1x1 filters before the mean: 807,236 parameters give 256 features, the same for flips and quarter turns."
     widths = (32, 64, 128, 256, 384, 512, 512)
     unit,mixed = 8,256
     def __init__(self,
         num_classes:int=1000,    # outputs of the linear classifier; 0 gives the features
-        in_chans:int=3,          # channels of the input
-        drop_rate:float=0.,      # dropout before the classifier
-        block_drop:float=.02,    # dropout of whole channels after the last block, less after earlier ones
         global_pool:str='avg',   # 'avg', or '' for the feature map
-        width:float=1.,          # factor on the channels of every block
+        **kwargs
     ):
-        super().__init__(num_classes, in_chans, drop_rate, block_drop, global_pool, width)
+        super().__init__(num_classes, global_pool=global_pool, **kwargs)
         mix = D4Conv2d(self.num_features//8, self.mixed, kernel_size=1)
         self.mix = nn.Sequential(mix, D4BatchNorm2d(self.mixed), nn.ReLU(inplace=True))
         self.head_hidden_size = self.mixed

@@ -46,7 +46,7 @@ class D4Conv2d(nn.Module):
 
     def filters(self):
         "The filters of `nn.Conv2d`, (8*n_out, channels, kernel_size, kernel_size)"
-        n_out,n_in,n = self.weight.shape
+        n_out,n_in,_ = self.weight.shape
         w = self.weight.unsqueeze(2).expand(-1, -1, 8, -1).gather(-1, self.source.expand(n_out, n_in, -1, -1))
         w = w.view(n_out, n_in, 8, -1, self.kernel_size**2).permute(2, 0, 3, 1, 4)
         return w.reshape(8*n_out, -1, self.kernel_size, self.kernel_size)
