@@ -19,6 +19,7 @@ from .images import *
 from .fits import *
 from .labels import *
 from .votes import *
+from .find import *
 from .catalogue import *
 
 # %% ../../nbs/16_data.audit.ipynb #aa4a703d
