@@ -1,16 +1,18 @@
 """How good a network gets in the time that version 0.1.0 needed, and what was tried on the way.
 
     python benchmarks/frontier.py speed --data galaxy-zoo --old CHECKOUT_OF_0.1.0
-    python benchmarks/frontier.py tried --data galaxy-zoo --without validation_ids.csv [--only NAME ...]
+    python benchmarks/frontier.py tried --data galaxy-zoo --without validation_ids.csv [--teacher CROSSVAL] [--only NAME ...]
     python benchmarks/frontier.py score --data galaxy-zoo --valid validation_ids.csv [--only NAME ...] [--seeds 0 1 2] [--weights FOLDER]
 
 `speed` times epochs of 0.1.0 at 64 and 96 px and of today's default at several sizes, in turns: what fits into a budget on
 this machine. `tried` trains arms on nine tenths of the training galaxies and scores them on the last tenth (by the hash of
 their IDs), without the galaxies of `--without`: most for about the time of three epochs at 64 px, the long ones for that of ten.
-An arm is a number of epochs at each size, and what is different otherwise. `score` trains the recipes that came out of it on all
-training galaxies, and scores them on those of `--valid`, with one view and with 16, each seed and the mean of the seeds; FOLDER
-has NAME.safetensors of the pretrained networks, where the hub cannot be reached. Every row is written to frontier_*.csv beside
-this file as soon as it is there; the same command resumes, except that an interrupted arm of `tried` starts again.
+An arm is a number of epochs at each size, and what is different otherwise. Taught arms train on the mean of the labels and
+of what a cross-validation of the same galaxies (gz_fastai_crossval) predicted for them out of fold. `score` trains the recipes
+that came out of it on all training galaxies, and scores them on those of `--valid`, with one view and with 16, each seed and the
+mean of the seeds, as predicted and with a temperature that the other half of the validation galaxies gives; FOLDER has
+NAME.safetensors of the pretrained networks, where the hub cannot be reached. Every row is written to frontier_*.csv beside this
+file as soon as it is there; the same command resumes, except that an interrupted arm of `tried` starts again.
 """
 import argparse, os, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -27,6 +29,7 @@ from gz_fastai.model.backbones import *
 from gz_fastai.model.learner import *
 from gz_fastai.model.metrics import *
 from gz_fastai.model.runs import *
+from gz_fastai.model.temperature import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
 
@@ -98,6 +101,7 @@ ARMS = {
     'long, 40 px, dropout 0.3': dict(plan={40: 22}, drop=.3), 'long, 40 px, weight decay 0.2': dict(plan={40: 22}, wd=.2),
     'long, 40, then 64 px': dict(plan={40: 11, 64: 5}), 'long, 32, then 64 px': dict(plan={32: 12, 64: 5}),
     '32 px, symmetric': dict(plan=FAST, arch='vgg7_d4'), 'long, 40 px, symmetric': dict(plan={40: 22}, arch='vgg7_d4'),
+    '32 px, symmetric, 20 epochs': dict(plan={32: 20}, arch='vgg7_d4'), '32 px, symmetric, 20 epochs, taught': dict(plan={32: 20}, arch='vgg7_d4', taught=True),
 }
 
 
@@ -106,6 +110,16 @@ def fit(learn, epochs, lr, linear, cbs):
     if not linear: return learn.fit_one_cycle(epochs, lr, cbs=cbs)
     decay = combine_scheds([.1, .9], [SchedLin(lr/25, lr), SchedLin(lr, lr/100)])
     learn.fit(epochs, cbs=[*cbs, ParamScheduler(dict(lr=decay))])
+
+
+def taught_by(folder, cat):
+    "Fractions halfway from the labels of training galaxies to what a cross-validation predicted for them"
+    cv = CrossVal(folder)
+    pred = cv.predictions.set_index(cv.schema.id_column)
+    assert not pred.index.isin(cat.ids[cat.valid]).any(), 'the teacher has seen validation galaxies'
+    labels = cat.labels.copy()
+    labels[cat.train] = (labels[cat.train]+pred.loc[cat.ids[cat.train], cat.schema.columns].to_numpy())/2
+    return labels
 
 
 def trial(cat, plan, arch='vgg7', bs=128, lr=.006, wd=.05, drop=.1, block_drop=.02, linear=False, change=None, tfms=None):
@@ -127,7 +141,9 @@ def tried(args):
     if args.without: cat.excluded = cat.excluded | pd.Index(cat.ids).isin(pd.read_csv(args.without, dtype=str).iloc[:, 0])
     for name in [o for o in ARMS if not args.only or o in args.only]:
         if name in {o['arm'] for o in table}: continue
-        add('tried', table, arm=name, epochs=', '.join(f'{n} of {s} px' for s, n in ARMS[name]['plan'].items()), **trial(cat, **ARMS[name]))
+        arm, part = dict(ARMS[name]), copy(cat)
+        if arm.pop('taught', False): part.labels = taught_by(args.teacher, cat)
+        add('tried', table, arm=name, epochs=', '.join(f'{n} of {s} px' for s, n in arm['plan'].items()), **trial(part, **arm))
 
 
 COMMAND = 'from gz_fastai.cli import train_command; train_command()'
@@ -150,10 +166,10 @@ def speed(args):
             add('speed', table, who=who, size=size, seconds=round(epochs_of(code, data, size, args.epochs), 1))
 
 
-RECIPES = {   # what fits into 3 and into 20 epochs of the default at 64 px
+RECIPES = {   # what fits into 3 and into 20 epochs of the default at 64 px, and into four and a half times as much
     '3 epochs at 64 px': dict(epochs=3), 'the same time at 32 px': dict(size=32, epochs=8),
     '20 epochs at 64 px': dict(epochs=20), 'the same time at 48 px': dict(size=48, epochs=34), 'the same time at 40 px': dict(size=40, epochs=40),
-    'symmetric, 48 px': dict(arch='vgg7_d4', size=48, epochs=24),
+    'symmetric, 48 px': dict(arch='vgg7_d4', size=48, epochs=24), 'symmetric, 80 px': dict(arch='vgg7_d4', size=80, epochs=38),
     'pretrained, 96 px': dict(arch='tf_efficientnet_lite0', pretrained=True, size=96, epochs=10, bs=64, opt='muon', lr=.006),
 }
 
@@ -172,20 +188,26 @@ def predicted(run, cat, views):
     return np.concatenate([p(store.pixels[a:a+128]).numpy() for a in range(0, len(store), 128)])
 
 
+def scores(cat, preds):
+    "RMSE for each number of views, as predicted, and with a temperature from the other half of the validation galaxies"
+    ids, targ = cat.ids[cat.valid], cat.labels[cat.valid]
+    soft = {v: crossfit_temperature(ids, o, targ) for v, o in preds.items()}
+    return {f'{k}_{v}': round(galaxy_rmse(o, targ), 5) for k, of in dict(rmse=preds, calibrated=soft).items() for v, o in of.items()}
+
+
 def score(args):
     cat, table = Catalogue(args.data, valid=args.valid), rows('score')
-    targ = cat.labels[cat.valid]
     for name in [o for o in RECIPES if not args.only or o in args.only]:
         preds = []
         for seed in args.seeds:
             run = train(config(args, name, seed))
             preds.append({v: predicted(run, cat, v) for v in (1, 16)})
             if (name, str(seed)) in {(o['recipe'], o['seed']) for o in table}: continue
-            add('score', table, recipe=name, seed=str(seed), epochs=run.resolved['epochs'], **{f'rmse_{v}': round(galaxy_rmse(o, targ), 5) for v, o in preds[-1].items()})
+            add('score', table, recipe=name, seed=str(seed), epochs=run.resolved['epochs'], **scores(cat, preds[-1]))
         seeds = f'mean of {len(preds)}'
         if len(preds) < 2 or (name, seeds) in {(o['recipe'], o['seed']) for o in table}: continue
         mean = {v: np.mean([o[v] for o in preds], axis=0) for v in (1, 16)}
-        add('score', table, recipe=name, seed=seeds, epochs=run.resolved['epochs'], **{f'rmse_{v}': round(galaxy_rmse(o, targ), 5) for v, o in mean.items()})
+        add('score', table, recipe=name, seed=seeds, epochs=run.resolved['epochs'], **scores(cat, mean))
 
 
 if __name__ == '__main__':
@@ -193,6 +215,7 @@ if __name__ == '__main__':
     p.add_argument('what', choices=['speed', 'tried', 'score'])
     p.add_argument('--data', required=True, help='folder with images and labels')
     p.add_argument('--without', help='tried: CSV of GalaxyIDs that take no part')
+    p.add_argument('--teacher', help='tried: folder of a cross-validation, for arms that are taught')
     p.add_argument('--valid', help='score: CSV of the GalaxyIDs to score on')
     p.add_argument('--old', help='speed: checkout of version 0.1.0')
     p.add_argument('--only', nargs='*', choices=[*ARMS, *RECIPES], metavar='NAME', help=f'arms: {" | ".join(ARMS)}; recipes: {" | ".join(RECIPES)}')

@@ -351,8 +351,11 @@ def _predict_parser():
             shards='for large surveys: number of parquet files to write')
     fit = 'of cross-validations: fit the ensemble weights on out-of-fold predictions, and use them if they beat equal ones'
     p.add_argument('--fit-weights', action='store_true', help=fit)
+    soften = 'soften fractions that are too sure, by a temperature that the validation galaxies of the runs give'
+    p.add_argument('--calibrate', action='store_true', help=soften)
     return p
 
+# %% ../nbs/60_cli.ipynb #675e5931
 def _fitted(given):
     "The arguments of `predict_images`, with fitted weights where they were asked for and are better"
     if not given.pop('fit_weights', False): return given
@@ -362,6 +365,18 @@ def _fitted(given):
     print(f'out of fold, equal weights have an RMSE of {equal:.5f}, fitted ones {fitted:.5f}: {used}')
     return given | dict(weights=weights)
 
+def _calibrated(given):
+    "The arguments of `predict_images`, with a fitted temperature where it was asked for and is better"
+    if not given.pop('calibrate', False): return given
+    with _importing(): from gz_fastai.inference.predict import fitted_temperature
+    fit = fitted_temperature(given['runs'], given.get('weights'))
+    better = fit['crossfit'] < fit['rmse']
+    used = f'using a temperature of {fit["temperature"]:.2f}' if better else 'using none'
+    galaxies = plural(fit['galaxies'], 'validation galaxy', 'validation galaxies')
+    print(f'on {galaxies}, one view has an RMSE of {fit["rmse"]:.5f}, with a temperature from other ones {fit["crossfit"]:.5f}: {used}')
+    return given | (dict(temperature=fit['temperature']) if better else {})
+
+# %% ../nbs/60_cli.ipynb #2fb06931
 def _predicted(given, res):
     "What was predicted, in words"
     out,filled,known = given['out'],res['filled'],len(res['trained_on'])
@@ -378,7 +393,7 @@ def _surveyed(given):
     idle = next((o for o in ('ids', 'strict', 'carry', 'catalogue') if o in given), None)
     if idle: raise BadInput(f'--{idle} has no effect with --shards', remedy='leave it out')
     with _importing(): from gz_fastai.inference.survey import predict_survey
-    res = predict_survey(**_fitted(given))
+    res = predict_survey(**_calibrated(_fitted(given)))
     missing,lost = res['missing'],res['unreadable']
     counts = f'{given["out"]}: {plural(res["images"], "image")}' + f', {lost:,} of them unreadable'*bool(lost)
     if known := res['trained_on']: counts += f", {known:,} of them in every run's training set"
@@ -397,7 +412,7 @@ def predict_command(
         idle = next((o for o in ('shard', 'embeddings', 'engine') if o in given), None)
         if idle: raise BadInput(f'--{idle} needs --shards')
         with _importing(): from gz_fastai.inference.predict import predict_images
-        print(_predicted(given, predict_images(**_fitted(given))))
+        print(_predicted(given, predict_images(**_calibrated(_fitted(given)))))
 
 # %% ../nbs/60_cli.ipynb #3d28b3fc
 def _report_parser():

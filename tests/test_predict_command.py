@@ -1,12 +1,16 @@
 "gz_fastai_predict and gz_fastai_baseline."
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import BIN
 
+from gz_fastai.data.labels import write_fractions
 from gz_fastai.data.schema import GZ2
+from gz_fastai.inference.predict import fitted_temperature
+from gz_fastai.model.temperature import temper
 
 LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
 
@@ -61,6 +65,35 @@ def test_a_symmetric_network_needs_no_views(command, galaxies, tmp_path):
     np.testing.assert_allclose(second, seen, atol=1e-5)
     np.testing.assert_allclose(second, exported, atol=1e-4)
     assert np.abs(first-second).to_numpy().max() > 1e-3
+
+
+def test_validation_galaxies_soften_what_is_too_sure(command, galaxies, runs, tmp_path):
+    "--calibrate, in a table and in shards; refused where nobody knows how sure a network should be"
+    valid, said = tmp_path/'vgg7/valid.csv', pd.read_csv(tmp_path/'vgg7/valid_labels.csv', dtype={'GalaxyID': str}).set_index('GalaxyID')
+    write_fractions(valid, said.index, temper(said.to_numpy(), 1/1.3), GZ2)       # as if the run had predicted this
+    fit = fitted_temperature(tmp_path/'vgg7')
+    assert abs(fit['temperature']-1.3) < .01 and fit['crossfit'] < .01 < fit['rmse'] and fit['galaxies'] == len(said)
+    def predicted(*args):
+        res = command('gz_fastai_predict', 'vgg7', '--images', galaxies/IMAGES, '--precision', 'fp32', *args)
+        assert res.returncode == 0, res.stderr
+        return res.stdout
+    predicted('--out', 'plain.csv')
+    assert 'using a temperature of 1.30' in predicted('--calibrate', '--out', 'soft.csv')
+    predicted('--calibrate', '--shards', 2, '--out', 'survey')
+    plain, soft = [pd.read_csv(tmp_path/o, dtype={'GalaxyID': str}).set_index('GalaxyID') for o in ('plain.csv', 'soft.csv')]
+    np.testing.assert_allclose(soft, temper(plain.to_numpy(), fit['temperature']), atol=1e-5)
+    shards = pd.concat(map(pd.read_parquet, sorted((tmp_path/'survey/predictions').iterdir()))).set_index('GalaxyID')
+    np.testing.assert_allclose(shards.loc[soft.index, GZ2.columns], soft, atol=1e-5)
+    write_fractions(valid, said.index, said.to_numpy(), GZ2)       # a perfect run
+    assert 'using none' in predicted('--calibrate', '--out', 'same.csv')
+    assert (tmp_path/'same.csv').read_bytes() == (tmp_path/'plain.csv').read_bytes()
+    (tmp_path/'bare').mkdir()
+    for o in ('model.json', 'model.safetensors'): shutil.copy(tmp_path/'vgg7'/o, tmp_path/'bare')
+    write_fractions(tmp_path/'test_resnet/valid.csv', said.index[1:], said.to_numpy()[1:], GZ2)
+    for args, word in [(['bare'], 'no predictions of validation galaxies'), (['vgg7', 'test_resnet'], 'test_resnet'),
+                       (['vgg7', '--form', 'concentrations'], 'gives no uncertainties')]:
+        res = command('gz_fastai_predict', *args, '--calibrate', '--images', galaxies/IMAGES, '--out', 'x.csv')
+        assert res.returncode == 2 and word in res.stderr and len(res.stderr.splitlines()) == 1, res.stderr
 
 
 @pytest.mark.parametrize('arch, activation', [('vgg7', 'softmax'), ('test_resnet', 'softmax'), ('test_resnet', 'sigmoid'), ('test_resnet', 'divisive')])

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'PREDICTION_FORMS', 'view_matrices', 'Predictor', 'OnnxPredictor', 'predictor_of', 'image_ids',
-           'open_network', 'load', 'member_runs', 'galaxy_weights', 'carried_columns', 'predict_images']
+           'open_network', 'load', 'member_runs', 'galaxy_weights', 'fitted_temperature', 'carried_columns',
+           'predict_images']
 
 # %% ../../nbs/30_inference.predict.ipynb #4e43604c
 import hashlib, math, os, sys, time
@@ -27,6 +28,8 @@ from ..data.labels import *
 from ..data.store import *
 from ..data.augment import *
 from ..model.votes import *
+from ..model.metrics import *
+from ..model.temperature import *
 from ..model.learner import *
 from ..model.weights import *
 from ..model.bundle import *
@@ -55,9 +58,11 @@ def view_matrices(
 # %% ../../nbs/30_inference.predict.ipynb #b6a09a15
 PREDICTION_FORMS = 'cumulative','conditional','counts','concentrations'
 
-def _check_form(form, std, votes):
+def _check_form(form, std, votes, temperature=1.):
     "Raise `BadInput` unless predictions can have this form"
     check_choice('form', form, PREDICTION_FORMS)
+    sure = 'a temperature changes fractions, and not how sure they are'
+    if temperature != 1 and (std or form == 'concentrations'): raise BadInput(sure, remedy='leave out one of the two')
     both = 'concentrations have no standard deviation'
     if std and form == 'concentrations': raise BadInput(both, remedy='choose another form')
     if not 0 < votes < 1e9: raise BadInput(f'votes must be a number of volunteers above 0, not {votes}')
@@ -310,6 +315,25 @@ def galaxy_weights(
     w = np.asarray(weights)[:, None]*(~np.asarray(seen) | np.all(seen, axis=0))
     return w/w.sum(0)
 
+# %% ../../nbs/30_inference.predict.ipynb #05d64c90
+def _is_tree(info): return info['activation'] != 'sigmoid'
+
+def fitted_temperature(
+    runs,         # one or several runs that were validated on the same galaxies
+    weights=None, # of each in the mean; default: equal
+) -> dict: # temperature, galaxies, rmse on them, and crossfit: the RMSE with temperatures that the other half gives
+    "The temperature of the mean of runs, one view each; raises `BadInput` where they were validated on different galaxies, or where there are none."
+    members,weights = member_runs(runs, weights)
+    problem,remedy = 'holds no predictions of validation galaxies','give the folder of a run'
+    for r in members:
+        if not isinstance(r, Run): raise BadInput(problem, file=r.path, remedy=remedy)
+    preds,targ,votes,ids = aligned_predictions(members)
+    pred,how = np.tensordot(weights, preds, 1),dict(schema=members[0].schema, votes=votes)
+    tree = all(_is_tree(r.info) for r in members)
+    crossfit = crossfit_temperature(ids, pred, targ, tree=tree, **how)
+    scores = {k: galaxy_rmse(o, targ, votes, how['schema']) for k,o in dict(rmse=pred, crossfit=crossfit).items()}
+    return scores | dict(temperature=fit_temperature(pred, targ, tree=tree, **how), galaxies=len(ids))
+
 # %% ../../nbs/30_inference.predict.ipynb #b3375fd5
 def _predictors(members, **kwargs):
     "The predictors of an ensemble, which have to answer the same questions"
@@ -437,10 +461,15 @@ def _stores(preds, files, strict):
     print(*[f'{o}\n' for o in notes if o], sep='', end='', file=sys.stderr, flush=True)
     return stores,bad
 
-def _predict_members(preds, weights, stores, bad, folder, bs):
-    "The weighted mean over the members, (n, columns)"
+def _soften(values, temperature, preds):
+    "The mean over the members, with a temperature"
+    return values if temperature == 1 else temper(values, temperature, preds[0].schema, _are_tree(preds))
+
+def _predict_members(preds, weights, temperature, stores, bad, folder, bs):
+    "The weighted mean over the members, (n, columns), with a temperature"
     members = enumerate(zip(preds, weights, stores))
     values = sum(w[:, None]*_predict_run(p, o, folder/f'{i}.part', bs) for i,(p,w,o) in members)
+    values = _soften(values, temperature, preds)
     mean = np.mean([p.info['trained_on']['mean'] for p in preds], axis=0)
     values[sorted(bad)] = _filling(preds[0], _add_up(preds[0].schema, mean))
     return values if preds[0].form == 'concentrations' else values.clip(0, 1)
@@ -472,17 +501,18 @@ def _identity(members, weights):
     "Which networks an unfinished prediction was begun with"
     return [[str(r.path), r.weights_file.stat().st_mtime, w] for r,w in zip(members, weights)]
 
-def _prediction(members, weights, images, files, ids, views, precision):
+def _prediction(members, weights, images, files, ids, catalogue, **how):
     "What an unfinished prediction was asked for: it resumes with the same runs and images alone"
     lines = '\n'.join(f'{i}|{file_fingerprint(f)}' for i,f in zip(ids, files))
     digest = hashlib.blake2s(lines.encode(errors='surrogateescape')).hexdigest()
-    return dict(runs=_identity(members, weights), images=str(images), views=views, precision=precision, files=digest)
+    what = dict(runs=_identity(members, weights), images=str(images), files=digest, catalogue=str(catalogue or ''))
+    return what | how
 
 # where a record says nothing
-_FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue='')
+_FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue='', temperature=1.)
 
 # %% ../../nbs/30_inference.predict.ipynb #ab20f8d6
-def _are_tree(preds): return 'sigmoid' not in {p.info['activation'] for p in preds}
+def _are_tree(preds): return all(_is_tree(p.info) for p in preds)
 
 def _finish(rec, out, predict, as_table, ids, schema, known, tree, form, votes):
     "Predict and write the file of the prediction `rec`, new or unfinished"
@@ -514,24 +544,24 @@ def predict_images(
     campaign:str=None, # of a run on several campaigns: the one whose answers are wanted, or all
     carry=None,    # columns of the catalogue to take along, joined by commas
     catalogue=None, # table with these columns and the IDs
+    temperature:float=1., # of the mean, as for temper; fitted_temperature fits one
 ) -> dict: # galaxies, runs, seconds, filled (unreadable images), trained_on (galaxies that every run was trained on)
     "Predict the vote fractions of images and write them in the form of a submission; raises `BadInput` before that where something is wrong."
-    start,out,votes = time.time(),Path(out),float(votes)
+    start,out,votes,temperature = time.time(),Path(out),float(votes),float(temperature)
     folder = out.with_name(f'{out.name}.partial')
-    _check_form(form, std, votes), _check_out(out, folder, bs)
+    _check_form(form, std, votes, temperature), _check_out(out, folder, bs)
     members,weights = member_runs(runs, weights)
     preds = _predictors(members, views=views, device=device, precision=precision, form=form, std=std)
     schema,columns = _campaign(preds[0].schema, campaign, preds[0].path)
     names,files = image_ids(images, ids, schema, preds[0].reading.bands)
     carried = carried_columns(carry, catalogue, names, schema, out.suffix == '.csv')
     seen = np.array([r.trained_on(names) for r in members])
-    asked = _prediction(members, weights, images, files, names, views, precision)
-    asked |= dict(form=form, std=std, votes=votes, campaign=campaign, carry=carry, catalogue=str(catalogue or ''))
+    asked = _prediction(members, weights, images, files, names, catalogue, views=views, precision=precision, form=form,
+                        std=std, votes=votes, campaign=campaign, carry=carry, temperature=temperature)
     known = [i for i,o in zip(names, seen.all(0)) if o]
     stores,bad = _stores(preds, files, strict)
-    def predict(folder): return _predict_members(preds, galaxy_weights(weights, seen), stores, bad, folder, bs)
-    def as_table(values):
-        return _as_table(names, schema, *_with_std(values, preds[0].schema, form, std, votes, columns), carried)
+    def predict(to): return _predict_members(preds, galaxy_weights(weights, seen), temperature, stores, bad, to, bs)
+    def as_table(o): return _as_table(names, schema, *_with_std(o, preds[0].schema, form, std, votes, columns), carried)
     with claim('prediction', folder, asked, _FORM) as rec:
         _finish(rec, out, predict, as_table, names, schema, known, _are_tree(preds), form, votes)
     filled = {names[r]: bad[r] for r in sorted(bad)}

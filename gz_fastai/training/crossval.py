@@ -144,22 +144,12 @@ def fit_weights(
     return w/w.sum()
 
 # %% ../../nbs/44_training.crossval.ipynb #45d9337a
-def _aligned(cvs):
-    "Out-of-fold predictions (members, n, columns), labels, votes per question and IDs of cross-validations over the same galaxies"
-    def by_id(table): return table.set_index(table.columns[0]).sort_index()
-    targ,tables,votes = by_id(cvs[0].observed),[by_id(o.predictions) for o in cvs],cvs[0].votes
-    if votes is not None: votes = cvs[0].schema.totals(by_id(votes))
-    for o,t in zip(cvs, tables):
-        same = t.index.equals(targ.index) and t.columns.equals(targ.columns)
-        if not same: raise BadInput(f'was trained on other galaxies or questions than {cvs[0].path}', file=o.path)
-    return np.stack([t.to_numpy() for t in tables]),targ.to_numpy(),votes,targ.index
-
 def ensemble_weights(
     cvs, # several CrossVal, or their folders, over the same galaxies
 ) -> tuple: # (weights or None, out-of-fold RMSE with equal weights, the same with fitted ones)
     "Weights fitted out of fold, or None where equal ones are as good; raises `BadInput` for other galaxies or no cross-validations."
     cvs = [o if isinstance(o, CrossVal) else CrossVal(o) for o in cvs]
-    preds,targ,votes,ids = _aligned(cvs)
+    preds,targ,votes,ids = aligned_predictions(cvs)
     schema,whole = cvs[0].schema,preds
     if votes is not None: preds = np.where(schema.spread(votes > 0), preds, targ)     # no error where nobody was asked
     half = unit_hash([f'half {i}' for i in ids]) < .5
