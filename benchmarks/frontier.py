@@ -189,10 +189,11 @@ def predicted(run, cat, views):
 
 
 def scores(cat, preds):
-    "RMSE for each number of views, as predicted, and with a temperature from the other half of the validation galaxies"
+    "RMSE for each number of views, as predicted and with the temperature of the other half, fitted on one view; the temperature of all"
     ids, targ = cat.ids[cat.valid], cat.labels[cat.valid]
-    soft = {v: crossfit_temperature(ids, o, targ) for v, o in preds.items()}
-    return {f'{k}_{v}': round(galaxy_rmse(o, targ), 5) for k, of in dict(rmse=preds, calibrated=soft).items() for v, o in of.items()}
+    soft = {v: crossfit_temperature(ids, preds[1], targ, of=o) for v, o in preds.items()}
+    both = dict(rmse=preds, calibrated=soft).items()
+    return {f'{k}_{v}': round(galaxy_rmse(o, targ), 5) for k, of in both for v, o in of.items()} | dict(temperature=round(fit_temperature(preds[1], targ), 2))
 
 
 def score(args):
@@ -226,4 +227,5 @@ if __name__ == '__main__':
     p.add_argument('--epochs', type=int, default=3, help='speed: of a turn')
     p.add_argument('--runs', type=Path, default=Path('frontier'), help='score: folder of the runs')
     args = p.parse_args()
+    if args.what == 'tried' and not args.teacher and any(ARMS[o].get('taught') for o in args.only or ARMS): p.error('arms that are taught need --teacher')
     dict(speed=speed, tried=tried, score=score)[args.what](args)

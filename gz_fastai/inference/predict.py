@@ -61,8 +61,9 @@ PREDICTION_FORMS = 'cumulative','conditional','counts','concentrations'
 def _check_form(form, std, votes, temperature=1.):
     "Raise `BadInput` unless predictions can have this form"
     check_choice('form', form, PREDICTION_FORMS)
-    sure = 'a temperature changes fractions, and not how sure they are'
-    if temperature != 1 and (std or form == 'concentrations'): raise BadInput(sure, remedy='leave out one of the two')
+    check_temperature(temperature)
+    alone = 'a temperature cannot be applied to standard deviations or concentrations'
+    if temperature != 1 and (std or form == 'concentrations'): raise BadInput(alone, remedy='leave out the temperature')
     both = 'concentrations have no standard deviation'
     if std and form == 'concentrations': raise BadInput(both, remedy='choose another form')
     if not 0 < votes < 1e9: raise BadInput(f'votes must be a number of volunteers above 0, not {votes}')
@@ -316,23 +317,34 @@ def galaxy_weights(
     return w/w.sum(0)
 
 # %% ../../nbs/30_inference.predict.ipynb #05d64c90
-def _is_tree(info): return info['activation'] != 'sigmoid'
+def _are_tree(nets): return all(o.info['activation'] != 'sigmoid' for o in nets)
+
+def _validated(runs, weights):
+    "The members of an ensemble and their weights, where all have predictions of the same validation galaxies"
+    for o in map(open_network, runs if isinstance(runs, (list, tuple)) else [runs]):
+        if isinstance(o, Run): continue
+        problem = 'holds folds with different' if isinstance(o, CrossVal) else 'holds no predictions of'
+        raise BadInput(f'{problem} validation galaxies', file=o.path, remedy='give runs with the same ones')
+    return member_runs(runs, weights)
 
 def fitted_temperature(
     runs,         # one or several runs that were validated on the same galaxies
     weights=None, # of each in the mean; default: equal
-) -> dict: # temperature, galaxies, rmse on them, and crossfit: the RMSE with temperatures that the other half gives
-    "The temperature of the mean of runs, one view each; raises `BadInput` where they were validated on different galaxies, or where there are none."
-    members,weights = member_runs(runs, weights)
-    problem,remedy = 'holds no predictions of validation galaxies','give the folder of a run'
-    for r in members:
-        if not isinstance(r, Run): raise BadInput(problem, file=r.path, remedy=remedy)
+    campaign:str=None, # of runs on several campaigns: the one whose answers count; default: all
+) -> dict: # temperature, galaxies, rmse, crossfit (with the temperature of the other half), difference (and low, high)
+    "The temperature of the mean of runs, one view each; raises `BadInput` where there are no common validation galaxies."
+    members,weights = _validated(runs, weights)
     preds,targ,votes,ids = aligned_predictions(members)
-    pred,how = np.tensordot(weights, preds, 1),dict(schema=members[0].schema, votes=votes)
-    tree = all(_is_tree(r.info) for r in members)
-    crossfit = crossfit_temperature(ids, pred, targ, tree=tree, **how)
-    scores = {k: galaxy_rmse(o, targ, votes, how['schema']) for k,o in dict(rmse=pred, crossfit=crossfit).items()}
-    return scores | dict(temperature=fit_temperature(pred, targ, tree=tree, **how), galaxies=len(ids))
+    whole = members[0].schema
+    schema,columns = _campaign(whole, campaign or 'all', members[0].path)
+    if votes is not None: votes = votes[:, [s.start in columns for s in whole.slices]]
+    pred,targ = np.tensordot(weights, preds, 1)[:, columns],targ[:, columns]
+    how = dict(schema=schema, votes=votes)
+    soft = crossfit_temperature(ids, pred, targ, tree=_are_tree(members), **how)
+    fit = fit_temperature(pred, targ, tree=_are_tree(members), **how)
+    difference = paired_difference(soft, pred, targ, **how)
+    scores = dict(rmse=galaxy_rmse(pred, targ, votes, schema), crossfit=galaxy_rmse(soft, targ, votes, schema))
+    return dict(temperature=round(fit, 2), galaxies=len(ids), **scores, difference=difference)
 
 # %% ../../nbs/30_inference.predict.ipynb #b3375fd5
 def _predictors(members, **kwargs):
@@ -512,8 +524,6 @@ def _prediction(members, weights, images, files, ids, catalogue, **how):
 _FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue='', temperature=1.)
 
 # %% ../../nbs/30_inference.predict.ipynb #ab20f8d6
-def _are_tree(preds): return all(_is_tree(p.info) for p in preds)
-
 def _finish(rec, out, predict, as_table, ids, schema, known, tree, form, votes):
     "Predict and write the file of the prediction `rec`, new or unfinished"
     taken = out.exists() and 'written' not in rec.resolved     # by another process, since this one began

@@ -149,7 +149,7 @@ class CrossVal(_Scored, kind='crossval'):
 def aligned_predictions(
     scored, # runs, or cross-validations, that were scored on the same galaxies
 ) -> tuple: # predictions (members, n, columns), labels (n, columns), votes (n, questions) or None, IDs
-    "Predictions in one order; raises `BadInput` where galaxies or questions differ."
+    "Predictions in one order; raises `BadInput` where galaxies, questions or labels differ."
     def by_id(table): return table.set_index(table.columns[0]).sort_index()
     first = scored[0]
     targ,tables,votes = by_id(first.observed),[by_id(o.predictions) for o in scored],first.votes
@@ -157,6 +157,8 @@ def aligned_predictions(
     for o,t in zip(scored, tables):
         same = t.index.equals(targ.index) and t.columns.equals(targ.columns)
         if not same: raise BadInput(f'was scored on other galaxies or questions than {first.path}', file=o.path)
+        alike = (o.votes is None) == (votes is None) and np.allclose(by_id(o.observed), targ, atol=1e-6)
+        if not alike: raise BadInput(f'was scored by other labels than {first.path}', file=o.path)
     return np.stack([t.to_numpy() for t in tables]),targ.to_numpy(),votes,targ.index
 
 # %% ../../nbs/27_model.runs.ipynb #098b9eb9

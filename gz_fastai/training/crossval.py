@@ -152,8 +152,7 @@ def ensemble_weights(
     preds,targ,votes,ids = aligned_predictions(cvs)
     schema,whole = cvs[0].schema,preds
     if votes is not None: preds = np.where(schema.spread(votes > 0), preds, targ)     # no error where nobody was asked
-    half = unit_hash([f'half {i}' for i in ids]) < .5
     fitted = np.empty_like(targ)
-    for part in (half, ~half): fitted[part] = np.tensordot(fit_weights(preds[:, ~part], targ[~part]), whole[:, part], 1)
+    for part in halves(ids): fitted[part] = np.tensordot(fit_weights(preds[:, ~part], targ[~part]), whole[:, part], 1)
     equal,better = [galaxy_rmse(o, targ, votes, schema) for o in (whole.mean(0), fitted)]
     return (fit_weights(preds, targ) if better < equal else None),equal,better
