@@ -378,7 +378,6 @@ def _calibrated(given):
     print(f'RMSE on {galaxies}, one view each: {fit["rmse"]:.5f}, with a temperature fitted on the other half {fit["crossfit"]:.5f}: {used}')
     return given | (dict(temperature=fit['temperature']) if better else {})
 
-
 # %% ../nbs/60_cli.ipynb #2fb06931
 def _predicted(given, res):
     "What was predicted, in words"

@@ -339,12 +339,13 @@ def fitted_temperature(
     schema,columns = _campaign(whole, campaign or 'all', members[0].path)
     if votes is not None: votes = votes[:, [s.start in columns for s in whole.slices]]
     pred,targ = np.tensordot(weights, preds, 1)[:, columns],targ[:, columns]
-    how = dict(schema=schema, votes=votes)
-    soft = crossfit_temperature(ids, pred, targ, tree=_are_tree(members), **how)
-    fit = fit_temperature(pred, targ, tree=_are_tree(members), **how)
+    how,tree = dict(schema=schema, votes=votes),_are_tree(members)
+    soft = crossfit_temperature(ids, pred, targ, tree=tree, **how)
+    fit = fit_temperature(pred, targ, tree=tree, **how)
     difference = paired_difference(soft, pred, targ, **how)
     scores = dict(rmse=galaxy_rmse(pred, targ, votes, schema), crossfit=galaxy_rmse(soft, targ, votes, schema))
-    return dict(temperature=round(fit, 2), galaxies=len(ids), **scores, difference=difference)
+    galaxies = len(ids) if votes is None else int(votes.any(1).sum())
+    return dict(temperature=round(fit, 2), galaxies=galaxies, **scores, difference=difference)
 
 # %% ../../nbs/30_inference.predict.ipynb #b3375fd5
 def _predictors(members, **kwargs):
