@@ -23,6 +23,7 @@ from gz_fastai.core import *
 from gz_fastai.data.catalogue import *
 from gz_fastai.data.augment import *
 from gz_fastai.data.loaders import *
+from gz_fastai.data.sample import *
 from gz_fastai.data.store import *
 from gz_fastai.inference.predict import *
 from gz_fastai.model.backbones import *
@@ -61,11 +62,11 @@ class Gate(nn.Module):
 
 
 class MeanAndLargest(nn.Module):
-    "A body whose features are the means over the pixels, and the largest values"
-    def __init__(self, body): super().__init__(); self.body = body
+    "A body whose features are the means over the pixels, and the largest values; of vgg7_d4, over the eight views too"
+    def __init__(self, body): super().__init__(); self.body, self.views = body, 8 if hasattr(body, 'mix') else 1
     def forward(self, x):
-        x = self.body.forward_features(x)
-        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+        x = getattr(self.body, 'mix', nn.Identity())(self.body.forward_features(x)).unflatten(1, (self.views, -1))
+        return torch.cat([x.mean((1, 3, 4)), x.amax((1, 3, 4))], 1)
 
 
 def gates(model):
@@ -84,11 +85,12 @@ def dirac(model):
 
 
 def both_pools(model):
-    head = galaxy_head(2*model[0].num_features, model[1][-1].out_features)
+    head = galaxy_head(2*model[0].head_hidden_size, model[1][-1].out_features)
     return nn.Sequential(MeanAndLargest(model[0]), head)
 
 
 FAST = {32: 10}      # epochs at each size
+SYMMETRIC = dict(plan={32: 20}, arch='vgg7_d4')
 ARMS = {
     '64 px': dict(plan={64: 3}), '48 px': dict(plan={48: 5}), '40 px': dict(plan={40: 7}), '32 px': dict(plan=FAST),
     '48, then 64 px': dict(plan={48: 3, 64: 1}), '32, 48, then 64 px': dict(plan={32: 2, 48: 2, 64: 1}),
@@ -100,8 +102,15 @@ ARMS = {
     'long, 40 px': dict(plan={40: 22}), 'long, 40 px, zoom 1.3, shift 0.05': dict(plan={40: 22}, tfms=dict(zoom=1.3, shift=.05)),
     'long, 40 px, dropout 0.3': dict(plan={40: 22}, drop=.3), 'long, 40 px, weight decay 0.2': dict(plan={40: 22}, wd=.2),
     'long, 40, then 64 px': dict(plan={40: 11, 64: 5}), 'long, 32, then 64 px': dict(plan={32: 12, 64: 5}),
+    'quick, 32 px': dict(plan={32: 8}), 'quick, 32 px, twice the learning rate': dict(plan={32: 8}, lr=.012),
+    'quick, 32 px, batches of 64': dict(plan={32: 8}, bs=64, lr=.0045), 'quick, 32 px, symmetric': dict(plan={32: 6}, arch='vgg7_d4'),
     '32 px, symmetric': dict(plan=FAST, arch='vgg7_d4'), 'long, 40 px, symmetric': dict(plan={40: 22}, arch='vgg7_d4'),
-    '32 px, symmetric, 20 epochs': dict(plan={32: 20}, arch='vgg7_d4'), '32 px, symmetric, 20 epochs, taught': dict(plan={32: 20}, arch='vgg7_d4', taught=True),
+    '32 px, symmetric, 20 epochs': SYMMETRIC, '32 px, symmetric, 20 epochs, taught': SYMMETRIC | dict(taught=True),
+    '32 px, symmetric, 20 epochs, mixup': SYMMETRIC | dict(cbs=[MixUp()]),
+    '32 px, symmetric, 20 epochs, dropout 0.3': SYMMETRIC | dict(drop=.3), '32 px, symmetric, 20 epochs, weight decay 0.2': SYMMETRIC | dict(wd=.2),
+    '32 px, symmetric, 20 epochs, mean and largest value': SYMMETRIC | dict(change=both_pools),
+    '32 px, symmetric, 20 epochs, after 3 of synthetic galaxies': SYMMETRIC | dict(synthetic=3),
+    '32 px, symmetric, 20 epochs, batches of 64': SYMMETRIC | dict(bs=64, lr=.0045),
 }
 
 
@@ -122,15 +131,21 @@ def taught_by(folder, cat):
     return labels
 
 
-def trial(cat, plan, arch='vgg7', bs=128, lr=.006, wd=.05, drop=.1, block_drop=.02, linear=False, change=None, tfms=None):
+def trial(cat, plan, arch='vgg7', bs=128, lr=.006, wd=.05, drop=.1, block_drop=.02, linear=False, change=None, tfms=None, cbs=(), synthetic=None):
     "Scores of an arm on the validation galaxies"
     set_seed(0, reproducible=True)
     size, sizes = max(plan), [s for s, n in plan.items() for _ in range(n)]
-    dls = GalaxyDataLoaders.from_catalogue(cat, size=size, bs=bs, batch_tfms=galaxy_transforms(size, **tfms or {}))
+    def loaders(cat): return GalaxyDataLoaders.from_catalogue(cat, size=size, bs=bs, batch_tfms=galaxy_transforms(size, **tfms or {}))
+    def learner(dls, model): return galaxy_learner(dls, model, lr=lr, wd=wd, path=tempfile.mkdtemp())
+    dls = loaders(cat)
     model = galaxy_model(arch, dls.c, drop=drop, block_drop=block_drop)
-    learn = galaxy_learner(dls, change(model) if change else model, lr=lr, wd=wd, path=tempfile.mkdtemp())
+    if change: model = change(model)
     begun = time.time()
-    with learn.no_bar(), learn.no_logging(): fit(learn, len(sizes), lr, linear, [ProgressiveResizing(sizes)])
+    if synthetic:
+        first = learner(loaders(Catalogue(make_sample(20_000))), model)
+        with first.no_bar(), first.no_logging(): fit(first, synthetic, lr, linear, [])
+    learn = learner(dls, model)
+    with learn.no_bar(), learn.no_logging(): fit(learn, len(sizes), lr, linear, [ProgressiveResizing(sizes), *cbs])
     took, model = time.time()-begun, learn.model.eval()
     one, eight = peers.score(lambda x: learn.loss_func.activation(model(x)), dls.valid)
     return dict(rmse=round(one, 5), rmse_8=round(eight, 5), seconds=round(took))

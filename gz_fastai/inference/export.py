@@ -32,13 +32,13 @@ from ..model.runs import *
 from .predict import *
 
 # %% ../../nbs/32_inference.export.ipynb #91635534
-def _grids(views, size, side):
+def _grids(views, body, size, side):
     "Where each view looks in the stored pixels, (views, size, size, 2), as affine_view does"
     at = torch.arange(1-size, size, 2, dtype=torch.float32)/size
     def axis(row):      # (views, 3)
         right,down,shift = row.T[:, :, None, None]
         return right*at + (down*at[:, None] + shift)
-    grid = torch.stack([axis(o) for o in (view_matrices(views)/MARGIN).unbind(1)], -1)
+    grid = torch.stack([axis(o) for o in (view_matrices(views, body)/MARGIN).unbind(1)], -1)
     return (2*grid.clamp(-1, 1)-grid).clamp(1/side-1, 1-1/side)
 
 class _Network(nn.Module):
@@ -48,7 +48,7 @@ class _Network(nn.Module):
         self.model,loss,info = bundle.model()
         self.act,self.size,self.side = loss.act,info['size'],stored_geometry(info['crop'], info['size'])[1]
         mean,std = [255*torch.tensor(o)[:, None, None] for o in info['stats']]
-        buffers = dict(grids=_grids(views, self.size, self.side), mean=mean, std=std)
+        buffers = dict(grids=_grids(views, self.model[0], self.size, self.side), mean=mean, std=std)
         for name,o in buffers.items(): self.register_buffer(name, o)
 
     def forward(self, images):

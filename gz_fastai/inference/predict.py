@@ -45,14 +45,17 @@ VIEWS = { # number of views -> rotations, magnifications, mirrors
 
 def view_matrices(
     views:int=1, # a number in VIEWS
+    body=None,   # of the network that looks at them
 ) -> torch.Tensor: # (views, 2, 3) affine matrices from the view's coordinates to the galaxy's, both from -1 to 1
-    "The views of a set, the plain one first; raises `BadInput` where there is no such set."
+    "The views of a set, the plain one first, each of them new to the network; raises `BadInput` where there is no such set."
     check_choice('views', views, VIEWS)
     rotations,zooms,mirrors = VIEWS[views]
+    circle = 2*math.pi
+    if getattr(body, 'symmetric', False): circle,rotations,mirrors = math.pi/2,rotations*len(mirrors),[1]
     def matrix(mirror, zoom, angle):
         cos,sin = math.cos(angle)/zoom,math.sin(angle)/zoom
         return [[mirror*cos, -sin, 0.], [mirror*sin, cos, 0.]]
-    angles = [2*math.pi*k/rotations for k in range(rotations)]
+    angles = [circle*k/rotations for k in range(rotations)]
     return torch.tensor([matrix(m, z, a) for m in mirrors for z in zooms for a in angles])
 
 # %% ../../nbs/30_inference.predict.ipynb #b6a09a15
@@ -107,7 +110,7 @@ class Predictor:
         problem,remedy = 'gives no uncertainties',"train it on votes, with loss 'votes'"
         if unsure and (std or form == 'concentrations'): raise BadInput(problem, file=self.path, remedy=remedy)
         self.size,self.crop,self.reading = self.info['size'],self.info['crop'],check_reading(self.info.get('reading'))
-        self.mats = (view_matrices(views)/MARGIN).to(self.device)
+        self.mats = (view_matrices(views, model[0])/MARGIN).to(self.device)
         self.mean,self.std = [torch.tensor(o, device=self.device)[:, None, None] for o in self.info['stats']]
 
 # %% ../../nbs/30_inference.predict.ipynb #9c2f133b

@@ -85,7 +85,7 @@ def vgg7(pretrained=False, **kwargs):
 class VGG7D4(VGG7):
     "`VGG7` of symmetric convolutions, and one of 1x1 filters before the mean: 807,236 parameters give 256 features, the same for flips and quarter turns."
     widths = (32, 64, 128, 256, 384, 512, 512)
-    unit,mixed = 8,256
+    unit,mixed,symmetric = 8,256,True
     def __init__(self,
         num_classes:int=1000,    # outputs of the linear classifier; 0 gives the features
         global_pool:str='avg',   # 'avg', or '' for the feature map
