@@ -10,7 +10,7 @@ their IDs), without the galaxies of `--without`: most for about the time of thre
 An arm is a number of epochs at each size, and what is different otherwise. Taught arms train on the mean of the labels and
 of what a cross-validation of the same galaxies (gz_fastai_crossval) predicted for them out of fold. `score` trains the recipes
 that came out of it on all training galaxies, and scores them on those of `--valid`, with one view and with 16, each seed and the
-mean of the seeds, as predicted and with a temperature that the other half of the validation galaxies gives; FOLDER has
+mean of the seeds, as predicted and recalibrated, each tenth of the validation galaxies by the others; FOLDER has
 NAME.safetensors of the pretrained networks, where the hub cannot be reached. Every row is written to frontier_*.csv beside this
 file as soon as it is there; the same command resumes, except that an interrupted arm of `tried` starts again.
 """
@@ -30,7 +30,7 @@ from gz_fastai.model.backbones import *
 from gz_fastai.model.learner import *
 from gz_fastai.model.metrics import *
 from gz_fastai.model.runs import *
-from gz_fastai.model.temperature import *
+from gz_fastai.model.recalibration import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
 
@@ -204,11 +204,11 @@ def predicted(run, cat, views):
 
 
 def scores(cat, preds):
-    "RMSE for each number of views, as predicted and with the temperature of the other half, fitted on one view; the temperature of all"
+    "RMSE for each number of views, as predicted and recalibrated with what the other tenths give for one view"
     ids, targ = cat.ids[cat.valid], cat.labels[cat.valid]
-    soft = {v: crossfit_temperature(ids, preds[1], targ, of=o) for v, o in preds.items()}
-    both = dict(rmse=preds, calibrated=soft).items()
-    return {f'{k}_{v}': round(galaxy_rmse(o, targ), 5) for k, of in both for v, o in of.items()} | dict(temperature=round(fit_temperature(preds[1], targ), 2))
+    better = {v: crossfit_recalibration(ids, preds[1], targ, of=o) for v, o in preds.items()}
+    both = dict(rmse=preds, calibrated=better).items()
+    return {f'{k}_{v}': round(galaxy_rmse(o, targ), 5) for k, of in both for v, o in of.items()}
 
 
 def score(args):

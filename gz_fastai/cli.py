@@ -351,8 +351,8 @@ def _predict_parser():
             shards='for large surveys: number of parquet files to write')
     fit = 'of cross-validations: fit the ensemble weights on out-of-fold predictions, and use them if they beat equal ones'
     p.add_argument('--fit-weights', action='store_true', help=fit)
-    soften = 'soften fractions that are too sure, by a temperature fitted on the validation galaxies that the runs have in common'
-    p.add_argument('--calibrate', action='store_true', help=soften)
+    adjust = 'adjust fractions, question by question, to the votes on the validation galaxies that the runs have in common'
+    p.add_argument('--calibrate', action='store_true', help=adjust)
     return p
 
 # %% ../nbs/60_cli.ipynb #675e5931
@@ -366,17 +366,17 @@ def _fitted(given):
     return given | dict(weights=weights)
 
 def _calibrated(given):
-    "The arguments of `predict_images`, with a fitted temperature where it was asked for and is surely better"
+    "The arguments of `predict_images`, recalibrated where it was asked for and is surely better"
     if not given.pop('calibrate', False): return given
     other = '--std' if given.get('std') else '--form concentrations' if given.get('form') == 'concentrations' else None
     if other: raise BadInput(f'--calibrate cannot be combined with {other}', remedy='leave out one of them')
-    with _importing(): from gz_fastai.inference.predict import fitted_temperature
-    fit = fitted_temperature(given['runs'], given.get('weights'), given.get('campaign'))
+    with _importing(): from gz_fastai.inference.predict import fitted_recalibration
+    fit = fitted_recalibration(given['runs'], given.get('weights'), given.get('campaign'))
     better = fit['difference'][2] < 0      # the upper end of its 95% interval
-    used = f'using a temperature of {fit["temperature"]:.2f}' if better else 'no sure gain, using none'
+    used = 'recalibrating' if better else 'no sure gain, not recalibrating'
     galaxies = plural(fit['galaxies'], 'validation galaxy', 'validation galaxies')
-    print(f'RMSE on {galaxies}, one view each: {fit["rmse"]:.5f}, with a temperature fitted on the other half {fit["crossfit"]:.5f}: {used}')
-    return given | (dict(temperature=fit['temperature']) if better else {})
+    print(f'RMSE on {galaxies}, one view each: {fit["rmse"]:.5f}, each tenth recalibrated by the others {fit["crossfit"]:.5f}: {used}')
+    return given | (dict(recalibration=fit['recalibration']) if better else {})
 
 # %% ../nbs/60_cli.ipynb #2fb06931
 def _predicted(given, res):

@@ -74,7 +74,7 @@ def test_arms_of_the_frontier(galaxies, script, tmp_path, capsys):
     def tried(*arms): return script('frontier', 'frontier_tried', 'tried', '--data', galaxies, '--without', tmp_path/'valid.csv', '--only', *arms)
     first = tried('quick, 32 px')
     assert first.arm.tolist() == ['quick, 32 px'] and first.epochs.tolist() == ['8 of 32 px'] and first.rmse.between(.01, .6).all()
-    again = tried('quick, 32 px', '32 px, symmetric, 20 epochs, mean and largest value', '32 px, symmetric, mixup')
+    again = tried('quick, 32 px', '32 px, symmetric, 20 epochs, mean and largest value', '32 px, symmetric, 20 epochs, mixup')
     assert again[:1].equals(first) and len(again) == 3 and again.rmse.nunique() == 3
     with pytest.raises(SystemExit): tried('32 px, symmetric, 20 epochs, taught')
     assert 'need --teacher' in capsys.readouterr().err

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'PREDICTION_FORMS', 'view_matrices', 'Predictor', 'OnnxPredictor', 'predictor_of', 'image_ids',
-           'open_network', 'load', 'member_runs', 'galaxy_weights', 'fitted_temperature', 'carried_columns',
+           'open_network', 'load', 'member_runs', 'galaxy_weights', 'fitted_recalibration', 'carried_columns',
            'predict_images']
 
 # %% ../../nbs/30_inference.predict.ipynb #4e43604c
@@ -29,7 +29,7 @@ from ..data.store import *
 from ..data.augment import *
 from ..model.votes import *
 from ..model.metrics import *
-from ..model.temperature import *
+from ..model.recalibration import *
 from ..model.learner import *
 from ..model.weights import *
 from ..model.bundle import *
@@ -61,12 +61,11 @@ def view_matrices(
 # %% ../../nbs/30_inference.predict.ipynb #b6a09a15
 PREDICTION_FORMS = 'cumulative','conditional','counts','concentrations'
 
-def _check_form(form, std, votes, temperature=1.):
+def _check_form(form, std, votes, recalibration=None):
     "Raise `BadInput` unless predictions can have this form"
     check_choice('form', form, PREDICTION_FORMS)
-    check_temperature(temperature)
-    alone = 'a temperature cannot be applied to standard deviations or concentrations'
-    if temperature != 1 and (std or form == 'concentrations'): raise BadInput(alone, remedy='leave out the temperature')
+    alone,uncertain = 'standard deviations and concentrations cannot be recalibrated',std or form == 'concentrations'
+    if uncertain and recalibration is not None: raise BadInput(alone, remedy='leave out recalibration')
     both = 'concentrations have no standard deviation'
     if std and form == 'concentrations': raise BadInput(both, remedy='choose another form')
     if not 0 < votes < 1e9: raise BadInput(f'votes must be a number of volunteers above 0, not {votes}')
@@ -330,32 +329,36 @@ def _validated(runs, weights):
         raise BadInput(f'{problem} validation galaxies', file=o.path, remedy='give runs with the same ones')
     return member_runs(runs, weights)
 
-def fitted_temperature(
+def fitted_recalibration(
     runs,         # one or several runs that were validated on the same galaxies
     weights=None, # of each in the mean; default: equal
     campaign:str=None, # of runs on several campaigns: the one whose answers count; default: all
-) -> dict: # temperature, galaxies, rmse, crossfit (with the temperature of the other half), difference (and low, high)
-    "The temperature of the mean of runs, one view each; raises `BadInput` where there are no common validation galaxies."
+) -> dict: # recalibration, galaxies, rmse, crossfit (each tenth by the others), difference (and low, high)
+    "What `recalibrate` needs for the mean of runs, fitted on one view; raises `BadInput` where there are no common validation galaxies."
     members,weights = _validated(runs, weights)
     preds,targ,votes,ids = aligned_predictions(members)
     whole = members[0].schema
     schema,columns = _campaign(whole, campaign or 'all', members[0].path)
-    if votes is not None: votes = votes[:, [s.start in columns for s in whole.slices]]
+    theirs = np.array([s.start in columns for s in whole.slices])
+    if votes is not None: votes = votes[:, theirs]
     pred,targ = np.tensordot(weights, preds, 1)[:, columns],targ[:, columns]
     how,tree = dict(schema=schema, votes=votes),_are_tree(members)
-    soft = crossfit_temperature(ids, pred, targ, tree=tree, **how)
-    fit = fit_temperature(pred, targ, tree=tree, **how)
-    difference = paired_difference(soft, pred, targ, **how)
-    scores = dict(rmse=galaxy_rmse(pred, targ, votes, schema), crossfit=galaxy_rmse(soft, targ, votes, schema))
+    better = crossfit_recalibration(ids, pred, targ, tree=tree, **how)
+    fit,temperatures,offsets = fit_recalibration(pred, targ, tree=tree, **how),np.ones(len(theirs)),np.zeros(len(whole))
+    temperatures[theirs],offsets[columns] = fit['temperatures'],fit['offsets']
+    scores = dict(rmse=galaxy_rmse(pred, targ, votes, schema), crossfit=galaxy_rmse(better, targ, votes, schema))
     galaxies = len(ids) if votes is None else int(votes.any(1).sum())
-    return dict(temperature=round(fit, 2), galaxies=galaxies, **scores, difference=difference)
+    difference = paired_difference(better, pred, targ, **how)
+    numbers = dict(temperatures=temperatures.tolist(), offsets=offsets.tolist())
+    return dict(recalibration=numbers, galaxies=galaxies, **scores, difference=difference)
 
 # %% ../../nbs/30_inference.predict.ipynb #b3375fd5
-def _predictors(members, **kwargs):
-    "The predictors of an ensemble, which have to answer the same questions"
+def _predictors(members, recalibration=None, **kwargs):
+    "The predictors of an ensemble, which have to answer the same questions, those that the recalibration is for"
     preds = [predictor_of(r, **kwargs) for r in members]
     for p in preds[1:]:
         if p.schema != preds[0].schema: raise BadInput(f'answers other questions than {preds[0].path}', file=p.path)
+    check_recalibration(recalibration, preds[0].schema)
     return preds
 
 # %% ../../nbs/30_inference.predict.ipynb #99fe8f77
@@ -477,15 +480,15 @@ def _stores(preds, files, strict):
     print(*[f'{o}\n' for o in notes if o], sep='', end='', file=sys.stderr, flush=True)
     return stores,bad
 
-def _soften(values, temperature, preds):
-    "The mean over the members, with a temperature"
-    return values if temperature == 1 else temper(values, temperature, preds[0].schema, _are_tree(preds))
+def _recalibrated(values, numbers, preds):
+    "The mean over the members, recalibrated where there are numbers"
+    return values if numbers is None else recalibrate(values, numbers, preds[0].schema, _are_tree(preds))
 
-def _predict_members(preds, weights, temperature, stores, bad, folder, bs):
-    "The weighted mean over the members, (n, columns), with a temperature"
+def _predict_members(preds, weights, recalibration, stores, bad, folder, bs):
+    "The weighted mean over the members, (n, columns), recalibrated"
     members = enumerate(zip(preds, weights, stores))
     values = sum(w[:, None]*_predict_run(p, o, folder/f'{i}.part', bs) for i,(p,w,o) in members)
-    values = _soften(values, temperature, preds)
+    values = _recalibrated(values, recalibration, preds)
     mean = np.mean([p.info['trained_on']['mean'] for p in preds], axis=0)
     values[sorted(bad)] = _filling(preds[0], _add_up(preds[0].schema, mean))
     return values if preds[0].form == 'concentrations' else values.clip(0, 1)
@@ -525,7 +528,7 @@ def _prediction(members, weights, images, files, ids, catalogue, **how):
     return what | how
 
 # where a record says nothing
-_FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue='', temperature=1.)
+_FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue='', recalibration=None)
 
 # %% ../../nbs/30_inference.predict.ipynb #ab20f8d6
 def _finish(rec, out, predict, as_table, ids, schema, known, tree, form, votes):
@@ -558,23 +561,23 @@ def predict_images(
     campaign:str=None, # of a run on several campaigns: the one whose answers are wanted, or all
     carry=None,    # columns of the catalogue to take along, joined by commas
     catalogue=None, # table with these columns and the IDs
-    temperature:float=1., # of the mean, as for temper; fitted_temperature fits one
+    recalibration:dict=None, # of the mean, as for recalibrate; fitted_recalibration fits one
 ) -> dict: # galaxies, runs, seconds, filled (unreadable images), trained_on (galaxies that every run was trained on)
     "Predict the vote fractions of images and write them in the form of a submission; raises `BadInput` before that where something is wrong."
-    start,out,votes,temperature = time.time(),Path(out),float(votes),float(temperature)
+    start,out,votes = time.time(),Path(out),float(votes)
     folder = out.with_name(f'{out.name}.partial')
-    _check_form(form, std, votes, temperature), _check_out(out, folder, bs)
+    _check_form(form, std, votes, recalibration), _check_out(out, folder, bs)
     members,weights = member_runs(runs, weights)
-    preds = _predictors(members, views=views, device=device, precision=precision, form=form, std=std)
+    preds = _predictors(members, recalibration, views=views, device=device, precision=precision, form=form, std=std)
     schema,columns = _campaign(preds[0].schema, campaign, preds[0].path)
     names,files = image_ids(images, ids, schema, preds[0].reading.bands)
     carried = carried_columns(carry, catalogue, names, schema, out.suffix == '.csv')
     seen = np.array([r.trained_on(names) for r in members])
     asked = _prediction(members, weights, images, files, names, catalogue, views=views, precision=precision, form=form,
-                        std=std, votes=votes, campaign=campaign, carry=carry, temperature=temperature)
+                        std=std, votes=votes, campaign=campaign, carry=carry, recalibration=recalibration)
     known = [i for i,o in zip(names, seen.all(0)) if o]
     stores,bad = _stores(preds, files, strict)
-    def predict(to): return _predict_members(preds, galaxy_weights(weights, seen), temperature, stores, bad, to, bs)
+    def predict(to): return _predict_members(preds, galaxy_weights(weights, seen), recalibration, stores, bad, to, bs)
     def as_table(o): return _as_table(names, schema, *_with_std(o, preds[0].schema, form, std, votes, columns), carried)
     with claim('prediction', folder, asked, _FORM) as rec:
         _finish(rec, out, predict, as_table, names, schema, known, _are_tree(preds), form, votes)

@@ -30,7 +30,7 @@ from ..data.fits import *
 from ..data.sources import *
 from ..data.store import *
 from .predict import *
-from .predict import _campaign, _check_form, _predictors, _soften, _with_std
+from .predict import _campaign, _check_form, _predictors, _recalibrated, _with_std
 
 # %% ../../nbs/33_inference.survey.ipynb #cf19f4d6
 _LISTED = pa.schema([(o, pa.string()) for o in ('id', 'file', 'part')])
@@ -101,15 +101,15 @@ class ShardPredictor:
         votes:float=40, # for the form 'counts'
         campaign:str=None, # as for predict_images
         weights=None,  # of each of the runs
-        temperature:float=1., # as for predict_images
+        recalibration=None, # as for predict_images
         bs:int=256,    # images at a time
         threads:int=None, # that read images; default: one per core
         **kwargs       # views, device and precision of a Predictor
     ):
         self.out,self.shards,self.bs,self.threads = Path(out),shards,bs,threads or num_cpus()
-        self.temperature = temperature
+        self.recalibration = recalibration
         self.members,self.weights = member_runs(runs, weights)
-        self.preds = _predictors(self.members, form=form, std=std, **kwargs)
+        self.preds = _predictors(self.members, recalibration, form=form, std=std, **kwargs)
         first,self.embeddings = self.preds[0],embeddings
         whole = len(self.preds) == 1 and isinstance(first, Predictor)
         problem,remedy = 'embeddings are the features of one PyTorch network','give a single run'
@@ -153,7 +153,7 @@ def _predict(self:ShardPredictor, ids, pixels):
         frac = frac.numpy()
         if not np.isfinite(frac).all(): raise RuntimeError(f'{p.path}: predicts NaN or infinity; try precision fp32')
         total = total + w[:, None]*frac
-    if self.how['form'] != 'concentrations': total = _soften(total.clip(0, 1), self.temperature, self.preds)
+    if self.how['form'] != 'concentrations': total = _recalibrated(total.clip(0, 1), self.recalibration, self.preds)
     return *_with_std(total, self.preds[0].schema, columns=self.columns, **self.how),features,seen.all(0)
 
 # %% ../../nbs/33_inference.survey.ipynb #1c33a53f
@@ -317,7 +317,7 @@ def _absolute(runs):
         return Path(o).absolute() if local else o
     return [one(o) for o in runs] if isinstance(runs, (list, tuple)) else one(runs)
 
-def _check_survey(shards, shard, engine, bs, form, std, votes, temperature):
+def _check_survey(shards, shard, engine, bs, form, std, votes, recalibration):
     "Refuse early what makes no sense"
     if not 1 <= shards <= 10**5: raise BadInput(f'shards must be 1 to 100,000, not {shards}')
     if shard is not None and not 0 <= shard < shards: raise BadInput(f'shard must be 0 to {shards-1}, not {shard}')
@@ -327,7 +327,7 @@ def _check_survey(shards, shard, engine, bs, form, std, votes, temperature):
     if engine == 'ray' and not find_spec('ray'): raise BadInput(problem, remedy=remedy)
     alone = shard is not None and engine != 'local'
     if alone: raise BadInput(f'engine {engine} does all shards', remedy='leave out shard')
-    _check_form(form, std, votes, temperature)
+    _check_form(form, std, votes, recalibration)
 
 # %% ../../nbs/33_inference.survey.ipynb #d9a08663
 def _digest(network):
@@ -380,19 +380,19 @@ def predict_survey(
     std:bool=False, # as for predict_images
     votes:float=40, # as for predict_images
     campaign:str=None, # as for predict_images
-    temperature:float=1., # as for predict_images
+    recalibration:dict=None, # as for predict_images
 ) -> dict: # images, predicted, unreadable, trained_on (by every run) where a shard is there; missing: other shards
     "Predict any number of images into a folder of parquet files; raises `BadInput` before starting if something is wrong."
-    out,votes,temperature = Path(out).absolute(),float(votes),float(temperature)
-    _check_survey(shards, shard, engine, bs, form, std, votes, temperature)
-    how = dict(embeddings=embeddings, form=form, std=std, votes=votes, campaign=campaign, temperature=temperature)
+    out,votes = Path(out).absolute(),float(votes)
+    _check_survey(shards, shard, engine, bs, form, std, votes, recalibration)
+    how = dict(embeddings=embeddings, form=form, std=std, votes=votes, campaign=campaign, recalibration=recalibration)
     how |= dict(views=views, precision=precision)
     args,more = (out, _absolute(runs), shards),how | dict(weights=weights, bs=bs, device=device)
     predictor = ShardPredictor(*args, **more)
     networks = [[_digest(r), w] for r,w in zip(predictor.members, predictor.weights)]
     asked = dict(runs=networks, images=_source_print(images), shards=shards, **how)
     def absent(some): return [k for k in some if not shard_files(out, k)[0].exists()]
-    with claim('survey', out, asked, dict(temperature=1.), shared=True) as rec:
+    with claim('survey', out, asked, dict(recalibration=None), shared=True) as rec:
         todo = absent(range(shards) if shard is None else [shard])
         if todo: _list_once(images, predictor, out)
         work = _locally(predictor, todo, shard is not None) if engine == 'local' else _with_ray(todo, *args, **more)
