@@ -332,33 +332,33 @@ def _validated(runs, weights):
 def fitted_recalibration(
     runs,         # one or several runs that were validated on the same galaxies
     weights=None, # of each in the mean; default: equal
-    campaign:str=None, # of runs on several campaigns: the one whose answers count; default: all
+    campaign:str=None, # of runs on several campaigns: the one whose answers count, or all
 ) -> dict: # recalibration, galaxies, rmse, crossfit (each tenth by the others), difference (and low, high)
     "What `recalibrate` needs for the mean of runs, fitted on one view; raises `BadInput` where there are no common validation galaxies."
     members,weights = _validated(runs, weights)
     preds,targ,votes,ids = aligned_predictions(members)
     whole = members[0].schema
-    schema,columns = _campaign(whole, campaign or 'all', members[0].path)
+    schema,columns = _campaign(whole, campaign, members[0].path)
     theirs = np.array([s.start in columns for s in whole.slices])
-    if votes is not None: votes = votes[:, theirs]
     pred,targ = np.tensordot(weights, preds, 1)[:, columns],targ[:, columns]
+    if votes is not None:
+        voted = votes[:, theirs].any(1)
+        pred,targ,ids,votes = pred[voted],targ[voted],np.asarray(ids)[voted],votes[voted][:, theirs]
     how,tree = dict(schema=schema, votes=votes),_are_tree(members)
     better = crossfit_recalibration(ids, pred, targ, tree=tree, **how)
     fit,temperatures,offsets = fit_recalibration(pred, targ, tree=tree, **how),np.ones(len(theirs)),np.zeros(len(whole))
     temperatures[theirs],offsets[columns] = fit['temperatures'],fit['offsets']
     scores = dict(rmse=galaxy_rmse(pred, targ, votes, schema), crossfit=galaxy_rmse(better, targ, votes, schema))
-    galaxies = len(ids) if votes is None else int(votes.any(1).sum())
     difference = paired_difference(better, pred, targ, **how)
     numbers = dict(temperatures=temperatures.tolist(), offsets=offsets.tolist())
-    return dict(recalibration=numbers, galaxies=galaxies, **scores, difference=difference)
+    return dict(recalibration=numbers, galaxies=len(ids), **scores, difference=difference)
 
 # %% ../../nbs/30_inference.predict.ipynb #b3375fd5
-def _predictors(members, recalibration=None, **kwargs):
-    "The predictors of an ensemble, which have to answer the same questions, those that the recalibration is for"
+def _predictors(members, **kwargs):
+    "The predictors of an ensemble, which have to answer the same questions"
     preds = [predictor_of(r, **kwargs) for r in members]
     for p in preds[1:]:
         if p.schema != preds[0].schema: raise BadInput(f'answers other questions than {preds[0].path}', file=p.path)
-    check_recalibration(recalibration, preds[0].schema)
     return preds
 
 # %% ../../nbs/30_inference.predict.ipynb #99fe8f77
@@ -520,12 +520,12 @@ def _identity(members, weights):
     "Which networks an unfinished prediction was begun with"
     return [[str(r.path), r.weights_file.stat().st_mtime, w] for r,w in zip(members, weights)]
 
-def _prediction(members, weights, images, files, ids, catalogue, **how):
+def _prediction(members, weights, images, files, ids, catalogue, recalibration, **how):
     "What an unfinished prediction was asked for: it resumes with the same runs and images alone"
     lines = '\n'.join(f'{i}|{file_fingerprint(f)}' for i,f in zip(ids, files))
     digest = hashlib.blake2s(lines.encode(errors='surrogateescape')).hexdigest()
     what = dict(runs=_identity(members, weights), images=str(images), files=digest, catalogue=str(catalogue or ''))
-    return what | how
+    return what | how | dict(recalibration=checked_recalibration(recalibration, members[0].schema))
 
 # where a record says nothing
 _FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue='', recalibration=None)
@@ -568,16 +568,16 @@ def predict_images(
     folder = out.with_name(f'{out.name}.partial')
     _check_form(form, std, votes, recalibration), _check_out(out, folder, bs)
     members,weights = member_runs(runs, weights)
-    preds = _predictors(members, recalibration, views=views, device=device, precision=precision, form=form, std=std)
+    preds = _predictors(members, views=views, device=device, precision=precision, form=form, std=std)
     schema,columns = _campaign(preds[0].schema, campaign, preds[0].path)
     names,files = image_ids(images, ids, schema, preds[0].reading.bands)
     carried = carried_columns(carry, catalogue, names, schema, out.suffix == '.csv')
     seen = np.array([r.trained_on(names) for r in members])
     asked = _prediction(members, weights, images, files, names, catalogue, views=views, precision=precision, form=form,
                         std=std, votes=votes, campaign=campaign, carry=carry, recalibration=recalibration)
-    known = [i for i,o in zip(names, seen.all(0)) if o]
+    known,numbers = [i for i,o in zip(names, seen.all(0)) if o],asked['recalibration']
     stores,bad = _stores(preds, files, strict)
-    def predict(to): return _predict_members(preds, galaxy_weights(weights, seen), recalibration, stores, bad, to, bs)
+    def predict(to): return _predict_members(preds, galaxy_weights(weights, seen), numbers, stores, bad, to, bs)
     def as_table(o): return _as_table(names, schema, *_with_std(o, preds[0].schema, form, std, votes, columns), carried)
     with claim('prediction', folder, asked, _FORM) as rec:
         _finish(rec, out, predict, as_table, names, schema, known, _are_tree(preds), form, votes)

@@ -29,6 +29,7 @@ from ..data.images import *
 from ..data.fits import *
 from ..data.sources import *
 from ..data.store import *
+from ..model.recalibration import *
 from .predict import *
 from .predict import _campaign, _check_form, _predictors, _recalibrated, _with_std
 
@@ -107,10 +108,10 @@ class ShardPredictor:
         **kwargs       # views, device and precision of a Predictor
     ):
         self.out,self.shards,self.bs,self.threads = Path(out),shards,bs,threads or num_cpus()
-        self.recalibration = recalibration
         self.members,self.weights = member_runs(runs, weights)
-        self.preds = _predictors(self.members, recalibration, form=form, std=std, **kwargs)
+        self.preds = _predictors(self.members, form=form, std=std, **kwargs)
         first,self.embeddings = self.preds[0],embeddings
+        self.recalibration = checked_recalibration(recalibration, first.schema)
         whole = len(self.preds) == 1 and isinstance(first, Predictor)
         problem,remedy = 'embeddings are the features of one PyTorch network','give a single run'
         if embeddings and not whole: raise BadInput(problem, remedy=remedy)
@@ -385,11 +386,12 @@ def predict_survey(
     "Predict any number of images into a folder of parquet files; raises `BadInput` before starting if something is wrong."
     out,votes = Path(out).absolute(),float(votes)
     _check_survey(shards, shard, engine, bs, form, std, votes, recalibration)
-    how = dict(embeddings=embeddings, form=form, std=std, votes=votes, campaign=campaign, recalibration=recalibration)
-    how |= dict(views=views, precision=precision)
+    how = dict(embeddings=embeddings, form=form, std=std, votes=votes, campaign=campaign)
+    how |= dict(views=views, precision=precision, recalibration=recalibration)
     args,more = (out, _absolute(runs), shards),how | dict(weights=weights, bs=bs, device=device)
     predictor = ShardPredictor(*args, **more)
     networks = [[_digest(r), w] for r,w in zip(predictor.members, predictor.weights)]
+    how['recalibration'] = predictor.recalibration
     asked = dict(runs=networks, images=_source_print(images), shards=shards, **how)
     def absent(some): return [k for k in some if not shard_files(out, k)[0].exists()]
     with claim('survey', out, asked, dict(recalibration=None), shared=True) as rec:
@@ -399,8 +401,7 @@ def predict_survey(
         for o in work if todo else (): print(_said(o, shards), flush=True)
         missing = absent(range(shards))
         if not missing and read_record(out).state != 'finished': _finish(rec, shards)
-    mine = {*range(shards)} - {*missing} if shard is None else {shard}
-    parts = [shard_counts(out, k) for k in mine]
+    parts = [shard_counts(out, k) for k in ({*range(shards)} - {*missing} if shard is None else {shard})]
     return {o: sum(p[o] for p in parts) for o in _COUNTS} | dict(missing=missing)
 
 # %% ../../nbs/33_inference.survey.ipynb #2b0912b7
