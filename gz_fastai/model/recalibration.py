@@ -47,9 +47,7 @@ def recalibrate(
     schema:Schema=GZ2, # what the columns are
     tree:bool=True,    # whether the fractions obey the tree; those of independent sigmoids do not
 ) -> np.ndarray:       # (n, columns)
-    """The fractions of each question to the power 1/temperature, times exp(offset), with the same sum as before; for one network
-    with a softmax or sigmoids these are its raw outputs divided by the temperature, plus the offset. Raises `BadInput` where
-    a number is missing or out of range."""
+    "Fractions to the power 1/temperature, times exp(offset), with the same sum for each question as before; raises `BadInput` for wrong numbers."
     numbers = checked_recalibration(numbers, schema)
     power = 1/schema.spread(numbers['temperatures'])
     cond = schema.conditional(frac) if tree else np.asarray(frac, dtype=float)
