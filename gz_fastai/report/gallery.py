@@ -496,7 +496,7 @@ def views(self:Gallery,
     i:str,       # ID of a galaxy, or the name of an image that was dropped in
     views:int=16, # a number in VIEWS
 ) -> np.ndarray: # (views, columns); `None` where the first network is an ONNX file
-    "What the first network says of turned and mirrored views of an image."
+    "What the first network says of an image in several orientations."
     p = self.predictors[0]
     if isinstance(p, OnnxPredictor): return None
     p = self._once(f'views:{views}', lambda: Predictor(self.runs[0], views, self.device))
