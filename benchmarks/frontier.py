@@ -182,8 +182,8 @@ def speed(args):
 
 
 RECIPES = {   # what fits into 3 and into 20 epochs of the default at 64 px, and into four and a half times as much
-    '3 epochs at 64 px': dict(epochs=3), 'the same time at 32 px': dict(size=32, epochs=8),
-    '20 epochs at 64 px': dict(epochs=20), 'the same time at 48 px': dict(size=48, epochs=34), 'the same time at 40 px': dict(size=40, epochs=40),
+    'VGG7, 64 px, 3 epochs': dict(epochs=3), 'VGG7, 32 px': dict(size=32, epochs=8),
+    'VGG7, 64 px': dict(epochs=20), 'VGG7, 48 px': dict(size=48, epochs=34), 'VGG7, 40 px': dict(size=40, epochs=40),
     'symmetric, 32 px': dict(arch='vgg7_d4', size=32, epochs=6), 'symmetric, 48 px': dict(arch='vgg7_d4', size=48, epochs=24),
     'symmetric, 80 px': dict(arch='vgg7_d4', size=80, epochs=38),
     'pretrained, 96 px': dict(arch='tf_efficientnet_lite0', pretrained=True, size=96, epochs=10, bs=64, opt='muon', lr=.006),

@@ -29,7 +29,8 @@ ARMS = {     # Adam's default learning rate for pretrained weights is .00075, Mu
     'all, layers decay by .7': dict(lr=.003, decay=.7), 'head': dict(finetune='head', lr=.003), 'gradual': dict(finetune='gradual', lr=.003),
     'lora': dict(finetune='lora', lr=.003), 'lora, muon, lr .006': dict(finetune='lora', opt='muon', lr=.006), 'head, muon, lr .006': dict(finetune='head', opt='muon', lr=.006),
     'from scratch, muon': dict(weights=False, opt='muon', lr=.006), 'all, crop 120': dict(lr=.003, crop=120),
-    'Lite2, all, lr .003': dict(arch=LITE2, lr=.003), '128 px, all, lr .003': dict(size=128, lr=.003), '64 px, 7 epochs, all, muon, lr .006': dict(size=64, epochs=7, opt='muon', lr=.006),
+    'Lite2, all, muon, lr .006': dict(arch=LITE2, opt='muon', lr=.006), '128 px, all, muon, lr .006': dict(size=128, opt='muon', lr=.006),
+    '64 px, 7 epochs, all, muon, lr .006': dict(size=64, epochs=7, opt='muon', lr=.006),
     '10 epochs, all, muon, lr .006': dict(epochs=10, opt='muon', lr=.006),
 }
 

@@ -347,8 +347,9 @@ def _predict_parser():
     p.flags(params, 'images out views ids form std votes carry catalogue campaign bs strict device precision', required=['images', 'out'],
             images='folder or zip of images; with --shards also a list of paths, parquet or a URL',
             out='file to write, .csv or .parquet; with --shards a folder')
-    p.flags(_params('gz_fastai.inference.survey:predict_survey'), 'shards shard embeddings engine',
-            shards='for large surveys: number of parquet files to write')
+    survey = _params('gz_fastai.inference.survey:predict_survey')
+    survey['shards'] = survey['shards']._replace(default=None)     # without the flag there are none
+    p.flags(survey, 'shards shard embeddings engine', shards='for large surveys: number of parquet files to write')
     fit = 'of cross-validations: fit the ensemble weights on out-of-fold predictions, and use them if they beat equal ones'
     p.add_argument('--fit-weights', action='store_true', help=fit)
     adjust = 'adjust fractions, question by question, to the votes on the validation galaxies that the runs have in common'

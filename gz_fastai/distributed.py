@@ -88,7 +88,7 @@ def add_up(
 
 def summed(
     value, # a number or an array, of the same shape everywhere
-):         # a float, or an array of floats
+):         # in one process the value itself; else a float, or an array of floats
     "The sum over all processes."
     if processes() == 1: return value
     res = add_up(torch.tensor(np.asarray(value, dtype=float))).numpy()

@@ -36,7 +36,7 @@ def package_versions() -> dict:
 class Record:
     "What `experiment.json` says about a folder."
     path:Path                 # the folder
-    kind:str                  # 'run', 'crossval', 'study', 'survey' or 'prediction'
+    kind:str                  # 'run', 'crossval', 'study', 'curve', 'survey' or 'prediction'
     requested:dict            # the settings that were asked for
     resolved:dict = field(default_factory=dict) # what became of those that were left open
     state:str = 'running'     # 'running', 'finished', or 'failed'

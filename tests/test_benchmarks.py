@@ -83,7 +83,7 @@ def test_arms_of_the_frontier(galaxies, script, tmp_path, capsys):
 def test_scores_of_the_frontier(galaxies, script, tmp_path):
     "A row for each seed and one for their mean; the runs stay, and the same command adds nothing"
     def score(): return script('frontier', 'frontier_score', 'score', '--data', galaxies, '--valid', tmp_path/'valid.csv', '--seeds', 0, 1,
-                               '--runs', tmp_path/'runs', '--only', '3 epochs at 64 px')
+                               '--runs', tmp_path/'runs', '--only', 'VGG7, 64 px, 3 epochs')
     first = score()
     assert first.seed.tolist() == ['0', '1', 'mean of 2'] and (first.epochs == 3).all()
     assert first.filter(regex='_1').stack().between(.01, .6).all()

@@ -20,10 +20,10 @@ def _reflected(x, n):
     return x.clamp(-1, 1).mul_(2).sub_(x).clamp_(1/n-1, 1-1/n)
 
 def affine_view(
-    x,         # (n, 3, h, w) images; bytes, or floats in [0, 1]
+    x,         # (n, channels, h, w) images; bytes, or floats in [0, 1]
     mat,       # (n, 2, 3) affine matrices from the view's coordinates to the image's, both from -1 to 1
     size:int,  # side of the view, pixels
-) -> torch.Tensor: # (n, 3, size, size) floats in [0, 1]
+) -> torch.Tensor: # (n, channels, size, size) floats in [0, 1]
     "Resample images bilinearly; beyond their edges they are reflected."
     at = torch.arange(1-size, size, 2, dtype=torch.float32, device=x.device)/size
     grid = torch.empty(len(x), size, size, 2, device=x.device)

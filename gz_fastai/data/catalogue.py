@@ -48,7 +48,7 @@ def halves(
 
 def equal_parts(
     ids,   # n galaxy IDs
-    parts, # how many there are, as far as there are galaxies
+    parts, # how many; fewer where there are fewer galaxies
 ) -> np.ndarray: # (n,) the part of each, from 0
     "Parts that depend on the IDs alone, to fit on all but one and to score on that one; raises `BadInput` for fewer than two galaxies."
     return _places(ids) % parts

@@ -58,7 +58,7 @@ class _LooksUp(Transform):
 
 # %% ../../nbs/19_data.loaders.ipynb #374d4ac5
 class StorePixels(_LooksUp):
-    "Rows of a store, image files, or arrays of bytes as images, of bytes."
+    "Turns rows of a store, image files or uint8 arrays into uint8 images."
     def __init__(self,
         store:Store,  # where the pixels are
         device='cpu', # where the network runs
@@ -192,7 +192,7 @@ def new_empty(self:GalaxyDataLoaders) -> GalaxyDataLoaders:
 
 # %% ../../nbs/19_data.loaders.ipynb #b498cf67
 def plot_galaxies(
-    captions,      # for each galaxy, the text above it, or the texts above and below
+    captions,      # for each galaxy a tuple: (text above,) or (text above, text below)
     imgs,          # (channels, h, w) images in [0, 1]
     ctxs=None,     # axes to draw on; default: new ones
     max_n:int=9,   # draw at most so many

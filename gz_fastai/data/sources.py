@@ -274,7 +274,7 @@ def open_images(
 
 def image_place(
     file:str, # as list_images gives it
-    part:str,
+    part:str, # as list_images gives it
 ) -> str:
     "Where an image is, in words for a table."
     kind,_,which = part.partition(':')

@@ -440,7 +440,7 @@ def converted(
     votes:int=None, # volunteers per galaxy to assume where the table has fractions alone
     file='table',  # where it comes from, for messages
 ) -> pd.DataFrame:
-    "A label table in another form; raises `BadInput` where fractions alone should become votes."
+    "A label table in another form; raises `BadInput` where fractions alone should become counts and `votes` is not given."
     check_choice('to', to, FORMS)
     schema,frac,counts = labels.schema,labels.fractions.astype(float),labels.counts
     if to == 'kaggle' and counts is not None:

@@ -91,9 +91,9 @@ class Predictor:
     def __init__(self,
         run,               # a Run, or its folder
         views:int=1,       # a number in VIEWS
-        device:str='auto', # 'cpu', 'cuda', 'mps', or fastai's choice
-        precision:str='auto', # 'fp32', 'bf16', 'fp16', or the device's best
-        form:str='cumulative', # a name in PREDICTION_FORMS; counts as cumulative
+        device:str='auto', # 'cpu', 'cuda', 'mps', or 'auto': fastai's choice
+        precision:str='auto', # 'fp32', 'bf16', 'fp16', or 'auto': the device's best
+        form:str='cumulative', # a name in PREDICTION_FORMS; conditional fractions and counts are made later
         std:bool=False,    # also give the moments that a standard deviation needs
     ):
         check_choice('precision', precision, ['auto', *PRECISIONS])
@@ -333,7 +333,7 @@ def fitted_recalibration(
     runs,         # one or several runs that were validated on the same galaxies
     weights=None, # of each in the mean; default: equal
     campaign:str=None, # of runs on several campaigns: the one whose answers count, or all
-) -> dict: # recalibration, galaxies, rmse, crossfit (each tenth by the others), difference (and low, high)
+) -> dict: # recalibration, galaxies, rmse, crossfit (each tenth by the others), difference (of these, with interval)
     "What `recalibrate` needs for the mean of runs, fitted on one view; raises `BadInput` where there are no common validation galaxies."
     members,weights = _validated(runs, weights)
     preds,targ,votes,ids = aligned_predictions(members)

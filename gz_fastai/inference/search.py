@@ -25,7 +25,7 @@ def unit_features(
 
 def similarity(
     unit,  # (n, d) from unit_features
-    query, # (d,) or (k, d) of the galaxy or the galaxies to look for
+    query, # (d,) or (k, d) rows of unit_features: the galaxy or the galaxies to look for
 ) -> np.ndarray: # (n,) cosine of the angle, -1 to 1; a mean where several are looked for
     "How much each galaxy looks like others to the network."
     return unit @ np.atleast_2d(query).mean(0)

@@ -86,7 +86,7 @@ def check_same(
 
 def merge_lora(
     model,  # changed in place; one without adapters stays as it is
-    x=None, # (n, 3, size, size) batch on the device of the network, to compare its outputs before and after
+    x=None, # (n, channels, size, size) batch on the device of the network, to compare its outputs before and after
 ):
     "Add the corrections to the weights; raises `RuntimeError` where that changes what the network computes."
     before = None if x is None else outputs(model, x)

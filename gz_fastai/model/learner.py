@@ -260,7 +260,7 @@ def _compile(model, dls):
 @delegates(galaxy_model, but='size')
 def galaxy_learner(
     dls:DataLoaders,          # from GalaxyDataLoaders
-    model='vgg7',             # any timm name, or a network of yours with one raw output per column
+    model='vgg7',             # any timm name, or a Sequential of yours, (body, head), with one raw output per column
     activation:str='softmax', # from raw outputs to fractions: a name in ACTIVATIONS
     loss:str='rmse',          # a name in LOSSES
     opt:str='auto',           # a name in OPTIMIZERS; 'auto' is Muon from scratch, Adam for pretrained weights

@@ -28,7 +28,8 @@ def _solutions():
 
 # %% ../../nbs/21b_model.symmetry.ipynb #bdb3dcf9
 class D4Conv2d(nn.Module):
-    "Convolution to features in eight views, from an image or from such features; `weight` has shape (n_out, n_in, numbers of a filter)."
+    """Convolution to features in eight views, from an image or from such features. `weight` is (n_out, n_in, 8*kernel_size^2), from
+    an image (n_out, n_in, kernel_size^2)."""
     def __init__(self,
         n_in:int,          # features of the input, each in eight views; for an image its channels
         n_out:int,         # features, each in eight views: 8*n_out channels
@@ -55,7 +56,7 @@ class D4Conv2d(nn.Module):
 
 # %% ../../nbs/21b_model.symmetry.ipynb #ed6f63a3
 class D4BatchNorm2d(nn.BatchNorm2d):
-    "Batch normalization of features in eight views."
+    "Batch normalization of features in eight views; `num_features` is an eighth of the channels."
     def forward(self, x):
         n,_,h,w = x.shape
         wide = x.permute(0, 2, 3, 1).reshape(n, h, 8*w, self.num_features)

@@ -293,7 +293,7 @@ def plot_top_losses(x:TensorImage, y:Fractions|Votes, samples, outs, raws, losse
 def occlusion(
     run,           # a Run, or its folder
     pixels,        # (n, side, side, channels) uint8 pixels of a Store for this run's crop and size
-    columns,       # (n,) the column to explain, for each galaxy
+    columns,       # (n,) position of the column to explain, for each galaxy
     device:str='auto', # 'cpu', 'cuda', 'mps', or fastai's choice
 ) -> tuple:        # ((n, size, size, 3) what the network sees, 0 to 1; (n, size, size) by how much the fraction falls)
     "How much each part of an image contributes to a predicted fraction."

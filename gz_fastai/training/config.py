@@ -113,7 +113,7 @@ class Config:
     "A training run, in full; raises `BadInput` for a value that a setting cannot have."
     data:Annotated[str, Many, Fixed]=None # folder with images and labels, or Kaggle's zips; default: a synthetic sample
     valid:Annotated[str, Fixed]=None # CSV of the GalaxyIDs to validate on; default: a fixed tenth is held out
-    labels:Annotated[str, Fixed]=None # label file, where data holds several; CSV or zip
+    labels:Annotated[str, Fixed]=None # label file, where data holds several: CSV, TSV, parquet, FITS or zip
     images:Annotated[str, Fixed]=None # folder or zip of images, where data holds several
     unreadable:Annotated[str, OneOf('fatal', 'skip'), Fixed]='fatal' # what to do about an unreadable image
     fold:Annotated[int, Range(0, 999), Fixed]=None # validate on this fold of the training galaxies, counted from 0
@@ -127,8 +127,9 @@ class Config:
     weights:str=None # pretrained weights: a file, the folder of a run, or hf-hub:OWNER/NAME
     finetune:Annotated[str, OneOf('all', 'head', 'lora', 'gradual')]='all' # what is trained of a pretrained network
     lora_rank:Annotated[int, Range(1, 1024), Needs('finetune', 'all', 'head', 'gradual')]=8 # rank of the LoRA adapters
-    activation:Annotated[str, OneOf(*_ACTIVATIONS), Search(), Needs('loss', 'votes')]='softmax' # gives the fractions
-    # loss to minimize; votes is the Dirichlet-multinomial likelihood of vote counts
+    # how raw outputs become fractions
+    activation:Annotated[str, OneOf(*_ACTIVATIONS), Search(), Needs('loss', 'votes')]='softmax'
+    # loss to minimize: rmse, mse, or votes (the Dirichlet-multinomial likelihood of vote counts)
     loss:Annotated[str, OneOf('rmse', 'mse', 'votes'), Search('rmse', 'mse')]='rmse'
     hidden:Annotated[tuple, Fixed]=(256,) # widths of the hidden layers of the fully connected head
     drop:Annotated[float, Range(0, .99), Search(low=0., high=.5)]=.1 # dropout in the head
@@ -151,7 +152,8 @@ class Config:
     minutes:Annotated[float, Range(1e-3, 10**5), Fixed]=None # train for this long instead: as many epochs as fit
     bs:Annotated[int, Range(2, 10**6), Search(64, 128, 256)]=128 # batch size
     opt:Annotated[str, OneOf('auto', 'muon', 'adam')]='auto' # optimizer; auto: adam for pretrained weights, else muon
-    lr:Annotated[float, Range(1e-9, 10), OneOf('auto'), Search(low=5e-4, high=3e-2, log=True)]=None # peak learning rate
+    # peak learning rate; default: the optimizer's; auto: found by fastai's finder
+    lr:Annotated[float, Range(1e-9, 10), OneOf('auto'), Search(low=5e-4, high=3e-2, log=True)]=None
     wd:Annotated[float, Range(0, 10), Search(low=.005, high=.5, log=True)]=.05 # decoupled weight decay
     ema:Annotated[float, Range(0, .99999)]=0. # decay of the EMA of the weights that is validated and kept; 0: none
     clip:Annotated[float, Range(0, 10**6)]=0. # clip the norm of the gradient at this value; 0: never
@@ -161,7 +163,8 @@ class Config:
     compile:bool=False # compile the network with torch.compile
     device:Annotated[str, Fixed]='auto' # cpu, cuda, mps, or auto
     log:Annotated[str, OneOf('tensorboard', 'wandb')]=None # also log with one of these
-    seed:Annotated[int, Range(0, 2**32-1), Fixed]=0 # of the weights, the order, the augmentation and train_galaxies
+    # of the weights, the order, the augmentation and the draw of train_galaxies
+    seed:Annotated[int, Range(0, 2**32-1), Fixed]=0
     out:Annotated[str, Fixed]=None # folder to write; default: runs/<arch>-<time>
 
     def __post_init__(self):

@@ -48,7 +48,7 @@ def distribution(
     with warnings.catch_warnings(action='error'): return kind(**spec)     # steps that do not fit
 
 def default_space(
-    loss:str='rmse', # of the default; that of votes stays as it is, and has no activation
+    loss:str='rmse', # of the default; for votes neither loss nor activation is searched
 ) -> dict:           # name -> list of choices, or low, high and perhaps log
     "What a study searches unless told otherwise."
     fixed = ('loss', 'activation') if loss == 'votes' else ()
@@ -392,7 +392,7 @@ def tune(
     cfg:Config,          # what is not searched; its epochs are those of the runs at the end
     archs=('vgg7',),     # backbones to choose among
     trials:int=20,       # number of short runs to search with
-    minutes:float=None,  # search until the trials have taken this long together, instead
+    minutes:float=None,  # instead of trials: search until they have taken this long together
     trial_epochs:int=4,  # epochs of a trial
     space=(),            # what is searched: TOML files, or lines like 'bs=[64, 128]' or 'drop=0.1'
     finalists:int=1,     # how many of the best are trained again, next to the default
