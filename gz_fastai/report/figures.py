@@ -224,8 +224,8 @@ def plot_votes(
     "How many volunteers looked at a galaxy: those who answered the question that most of them did."
     most = np.asarray(votes).max(1)
     fig,ax = _axes()
-    whole = most.max() <= 30
-    ax.hist(most, bins=np.arange(most.max()+2)-.5 if whole else np.linspace(0, most.max()+1, 31), color=_COLORS[0])
+    step = max(1, int(np.ceil(most.max()/30)))     # a whole number, so that each bar holds as many numbers of votes
+    ax.hist(most, bins=np.arange(0, most.max()+step+1, step)-.5, color=_COLORS[0])
     ax.set(xlabel='votes', ylabel='galaxies')
     return fig
 
