@@ -382,7 +382,7 @@ def predict_survey(
     votes:float=40, # as for predict_images
     campaign:str=None, # as for predict_images
     recalibration:dict=None, # as for predict_images
-) -> dict: # of the shards that are there images, predicted, unreadable, trained_on (by every run); missing shards
+) -> dict: # images, predicted, unreadable, trained_on (by every run) of the shards that are there; missing shards
     "Predict any number of images into a folder of parquet files; raises `BadInput` before starting if something is wrong."
     out,votes = Path(out).absolute(),float(votes)
     _check_survey(shards, shard, engine, bs, form, std, votes, recalibration)

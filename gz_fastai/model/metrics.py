@@ -118,7 +118,7 @@ def question_accuracy(
     schema:Schema=GZ2, # what the columns are
     votes=None,        # (n, questions) how many answered each question; default: all were asked
     enough:float=None, # votes that a question needs for a galaxy to count, instead of half of all volunteers
-) -> pd.DataFrame:     # accuracy over how many galaxies, clear_accuracy over how many clear; NaN: none
+) -> pd.DataFrame:     # accuracy over galaxies, clear_accuracy over clear of them; NaN for none
     """How often the leading answer of a question is that of the volunteers: a row per question, index from 1.
     Papers count galaxies with `enough` votes, `ENOUGH` (20), say."""
     pred,targ = np.asarray(pred, dtype=float),np.asarray(targ, dtype=float)
