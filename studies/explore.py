@@ -1,8 +1,8 @@
 """What the explorer's rankings find, and how fast it is.
 
-    python benchmarks/explore.py teach RUN --data GALAXIES --weights tf_efficientnet_lite0.safetensors
-    python benchmarks/explore.py audit RUN --data GALAXIES
-    python benchmarks/explore.py speed RUN --data GALAXIES --out work
+    python studies/explore.py teach RUN --data GALAXIES --weights tf_efficientnet_lite0.safetensors
+    python studies/explore.py audit RUN --data GALAXIES
+    python studies/explore.py speed RUN --data GALAXIES --out work
 
 `teach` simulates an astronomer who marks ten galaxies of a kind by their labels, and then all of the first 50 of the ranking, round by
 round: the share of the kind among the next 50, for the features of the run, of a network from ImageNet, and for a random order.

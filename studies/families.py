@@ -1,6 +1,6 @@
 """One network of every family of timm: it trains, is stored, read back and fine-tuned with LoRA, and computes the same after each of it.
 
-    python benchmarks/families.py [--out families.csv] [--seconds 200] [--arch NAME ...]
+    python studies/families.py [--out families.csv] [--seconds 200] [--arch NAME ...]
 
 A family is a module of `timm.models`, and its network the one with the fewest parameters that can be built. It takes a training step
 on four random images, is written with `write_model` and compared with what `read_model` makes of the files. Then it gets

@@ -1,6 +1,6 @@
 """Which pruner suits short runs: curves of random settings, none of them pruned, and every pruner replayed on them.
 
-    python benchmarks/pruners.py --data galaxy-zoo [--without validation_ids.csv] [--trials 24] [--epochs 6] [--share 3] --out pruners.csv
+    python studies/pruners.py --data galaxy-zoo [--without validation_ids.csv] [--trials 24] [--epochs 6] [--share 3] --out pruners.csv
 
 The settings are drawn at random from the default space, except for batches of 128; the first is the default. Each is trained on one in `--share` of the
 galaxies and gives a row with its RMSE after each epoch on a tenth of them; the same command resumes. A replay shows Optuna

@@ -1,8 +1,8 @@
 """How good a network gets in the time that version 0.1.0 needed, and what was tried on the way.
 
-    python benchmarks/frontier.py speed --data galaxy-zoo --old CHECKOUT_OF_0.1.0
-    python benchmarks/frontier.py tried --data galaxy-zoo --without validation_ids.csv [--teacher CROSSVAL] [--only NAME ...]
-    python benchmarks/frontier.py score --data galaxy-zoo --valid validation_ids.csv [--only NAME ...] [--seeds 0 1 2] [--weights FOLDER]
+    python studies/frontier.py speed --data galaxy-zoo --old CHECKOUT_OF_0.1.0
+    python studies/frontier.py tried --data galaxy-zoo --without validation_ids.csv [--teacher CROSSVAL] [--only NAME ...]
+    python studies/frontier.py score --data galaxy-zoo --valid validation_ids.csv [--only NAME ...] [--seeds 0 1 2] [--weights FOLDER]
 
 `speed` times epochs of 0.1.0 at 64 and 96 px and of today's default at several sizes, in turns: what fits into a budget on
 this machine. `tried` trains arms on nine tenths of the training galaxies and scores them on the last tenth (by the hash of

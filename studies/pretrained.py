@@ -1,7 +1,7 @@
 """What networks pretrained on ImageNet reach, by what is trained of them and how.
 
-    python benchmarks/pretrained.py --data galaxy-zoo --weights FOLDER --without validation_ids.csv [--only ARM ...]
-    python benchmarks/pretrained.py --data galaxy-zoo --weights FOLDER --valid validation_ids.csv --only ARM ...
+    python studies/pretrained.py --data galaxy-zoo --weights FOLDER --without validation_ids.csv [--only ARM ...]
+    python studies/pretrained.py --data galaxy-zoo --weights FOLDER --valid validation_ids.csv --only ARM ...
 
 FOLDER holds NAME.safetensors of the backbones. The first command trains arms on nine tenths of the training galaxies and scores them
 on the last tenth (by the hash of their IDs), without the galaxies of `--without`; the second trains the chosen arms on all and scores

@@ -1,6 +1,6 @@
 """What each piece of the default recipe is worth: one run and one row of a CSV per arm.
 
-    python benchmarks/ablation.py --data galaxy-zoo [--without validation_ids.csv] [--only NAME ...] [--seeds 0 1] --out ablation.csv
+    python studies/ablation.py --data galaxy-zoo [--without validation_ids.csv] [--only NAME ...] [--seeds 0 1] --out ablation.csv
 
 Every arm changes one thing, or two, of the first, the reference. All are trained and scored on a fixed split of the training galaxies (a tenth, by
 the hash of their IDs); the galaxies of `--without` take no part, so that they stay unseen by the choices made here. The same

@@ -1,6 +1,6 @@
 """What the same few minutes of training from scratch give: this package beside stock fastai and timm's pieces.
 
-    python benchmarks/peers.py --data galaxy-zoo --valid validation_ids.csv --minutes 5 [--quick 3]
+    python studies/peers.py --data galaxy-zoo --valid validation_ids.csv --minutes 5 [--quick 3]
 
 All train for the same wall-clock time on the same galaxies from the same files, at 64 px, what it takes to get at the pixels
 included, and are scored on the same validation galaxies with one view and with the mean over 8 (flips and quarter turns).

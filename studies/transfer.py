@@ -1,6 +1,6 @@
 """What a start from other weights is worth: 500 real galaxies, four starts, three seeds.
 
-    python benchmarks/transfer.py --data galaxy-zoo --valid validation_ids.csv --imagenet tf_efficientnet_lite0.safetensors
+    python studies/transfer.py --data galaxy-zoo --valid validation_ids.csv --imagenet tf_efficientnet_lite0.safetensors
 
 VGG7 starts from scratch, from a network that was trained on the synthetic sample, and from one that was trained on all other galaxies
 of the folder; EfficientNet-Lite0 starts from scratch and from ImageNet. From scratch the optimizer is

@@ -1,6 +1,6 @@
 """RMSE against the number of test-time views, for views averaged as fractions and as raw outputs.
 
-    python benchmarks/views.py RUN [RUN ...] --data galaxy-zoo [--valid validation_ids.csv] --out views.csv
+    python studies/views.py RUN [RUN ...] --data galaxy-zoo [--valid validation_ids.csv] --out views.csv
 
 A row per run, set of views and space: `fractions` is the mean of the predictions, `raw outputs` the prediction of the mean.
 The galaxies are those of `--valid`; where it is not given, those that the run itself was validated on. With

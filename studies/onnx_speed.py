@@ -1,6 +1,6 @@
 """How fast and how exact exported networks are, beside PyTorch on the same pixels.
 
-    python benchmarks/onnx_speed.py RUN --data galaxy-zoo --valid validation_ids.csv
+    python studies/onnx_speed.py RUN --data galaxy-zoo --valid validation_ids.csv
 
 Scores are those of the validation galaxies. The variants in half precision and in 8 bits are made of the exported file by onnxruntime's own
 tools (int8: static, per channel, calibrated on 256 training galaxies). A row per variant goes to onnx_speed.csv beside this file.

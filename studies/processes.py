@@ -1,8 +1,8 @@
 """One training run by two processes, compared with one: scores, speed, and kills.
 
-    python benchmarks/processes.py scores [--data GALAXIES --valid CSV] --size 32 --epochs 6 --out work
-    python benchmarks/processes.py scaling --rounds 3 --out work
-    python benchmarks/processes.py kills --n 10 --out work
+    python studies/processes.py scores [--data GALAXIES --valid CSV] --size 32 --epochs 6 --out work
+    python studies/processes.py scaling --rounds 3 --out work
+    python studies/processes.py kills --n 10 --out work
 
 `scores` trains with seeds 0, 1, ... in one process and in two, with the same batches. `scaling` trains on the synthetic sample, in
 turn: two independent trainings at once, each on its own core with half the batch size, which is the most the machine can do; and one

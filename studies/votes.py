@@ -1,9 +1,9 @@
 """What training on votes is worth: by their likelihood or by the RMSE of fractions, and on several campaigns at once.
 
-    python benchmarks/votes.py simulated            synthetic galaxies with 5 and with 40 volunteers, scored on the true fractions
-    python benchmarks/votes.py campaigns            a GZ2-like and a DECaLS-like survey, alone and together
-    python benchmarks/votes.py real --data galaxy-zoo --valid validation_ids.csv --minutes 10
-                                                    real galaxies, with counts made as round(40 x fraction of those asked)
+    python studies/votes.py simulated            synthetic galaxies with 5 and with 40 volunteers, scored on the true fractions
+    python studies/votes.py campaigns            a GZ2-like and a DECaLS-like survey, alone and together
+    python studies/votes.py real --data galaxy-zoo --valid validation_ids.csv --minutes 10
+                                                 real galaxies, with counts made as round(40 x fraction of those asked)
 
 Each adds its rows to votes.csv beside this file, and does not run again what is there. `real` needs a quiet machine. `rmse of all fractions`
 is trained on the same votes as Kaggle's fractions, without their number; `rmse` weighs each question by its votes.

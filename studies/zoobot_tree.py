@@ -1,7 +1,7 @@
-"""Zoobot's tree head and loss on the same galaxies for the same time, beside `benchmarks/votes.py real`.
+"""Zoobot's tree head and loss on the same galaxies for the same time, beside `studies/votes.py real`.
 
     pip install zoobot[pytorch]==2.9.0
-    python benchmarks/zoobot_tree.py --data FOLDER --valid validation_ids.csv --minutes 10 --size 32
+    python studies/zoobot_tree.py --data FOLDER --valid validation_ids.csv --minutes 10 --size 32
 
 FOLDER is the one that `votes.py real --out` makes. Zoobot's FinetuneableZoobotTree brings the head, the loss and AdamW with its
 layer-wise decay; pixels and augmentation are this package's, so that no time goes into decoding images (Zoobot decodes them anew
@@ -12,8 +12,6 @@ import argparse, time
 import numpy as np
 import timm
 import torch
-from zoobot.pytorch.training.finetune import FinetuneableZoobotTree
-from zoobot.shared.schemas import Schema as ZoobotSchema
 
 import gz_fastai.model.backbones  # noqa: F401  registers vgg7
 from gz_fastai.data.catalogue import *
@@ -26,6 +24,10 @@ p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDes
 p.add_argument('--data', required=True), p.add_argument('--valid', required=True), p.add_argument('--arch', default='resnet18')
 p.add_argument('--size', type=int, default=32), p.add_argument('--minutes', type=float, default=10), p.add_argument('--lr', type=float, default=1e-3)
 args = p.parse_args()
+
+# after --help, which works without Zoobot
+from zoobot.pytorch.training.finetune import FinetuneableZoobotTree
+from zoobot.shared.schemas import Schema as ZoobotSchema
 
 cat = Catalogue(args.data, valid=args.valid)
 dls = GalaxyDataLoaders.from_catalogue(cat, size=args.size)

@@ -1,7 +1,7 @@
 """RMSE against the number of training galaxies, and what more of them would give.
 
-    python benchmarks/curve.py --data galaxy-zoo --valid validation_ids.csv [--config recipe.toml] [--name vgg7] --out curve.csv
-    python benchmarks/curve.py --fit 61578 --out curve.csv
+    python studies/curve.py --data galaxy-zoo --valid validation_ids.csv [--config recipe.toml] [--name vgg7] --out curve.csv
+    python studies/curve.py --fit 61578 --out curve.csv
 
 Trains as `learning_curve` does: each seed draws its own galaxies, and fewer of them are trained on for more epochs. A row per number
 and seed: RMSE on the galaxies of `--valid`, with one view and with the mean over eight. The same command resumes: finished trainings
