@@ -9,21 +9,7 @@ code or to reach the network is blocked and counted. What is accepted is compare
 then the reader was silently wrong. `--keep` writes such inputs into a folder, each with its traceback; `--again FILE` reads one
 of them once more. The same call goes on where it was stopped; a larger `--n` adds inputs.
 """
-import argparse
-import base64
-import contextlib
-import csv
-import io
-import json
-import math
-import random
-import signal
-import sys
-import tempfile
-import tomllib
-import traceback
-import warnings
-import zipfile
+import base64, contextlib, csv, io, json, math, random, signal, sys, tempfile, tomllib, traceback, warnings, zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -50,6 +36,7 @@ from gz_fastai.report.pages import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
 from gz_fastai.training.tune import *
+from harness import parser, read_rows, write_rows
 
 # Damage
 
@@ -477,22 +464,21 @@ FIELDS = ['kind', 'seed', 'inputs', 'accepted', 'BadInput', 'OSError', 'tracebac
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--out', default='fuzz.csv')
-    parser.add_argument('--keep', type=Path, help='folder for the inputs that were found')
-    parser.add_argument('--again', type=Path, help='one of those, to be read again')
-    parser.add_argument('--only', choices=KINDS, action='append', help='this kind alone; may be repeated')
-    parser.add_argument('--n', type=int, help='inputs of each kind')
-    parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
+    p = parser(__doc__, default='fuzz.csv')
+    p.add_argument('--keep', type=Path, help='folder for the inputs that were found')
+    p.add_argument('--again', type=Path, help='one of those, to be read again')
+    p.add_argument('--only', choices=KINDS, action='append', help='this kind alone; may be repeated')
+    p.add_argument('--n', type=int, help='inputs of each kind')
+    p.add_argument('--seed', type=int, default=0)
+    args = p.parse_args()
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory() as home:
-        home, out = Path(home), Path(args.out).resolve()
+        home, out = Path(home), args.out.resolve()
         if args.again:
             found = json.loads(args.again.read_text())
             return print(*outcome(KINDS[found['kind']](home), base64.b64decode(found['base64'])), sep='\n')
-        rows = {(o['kind'], int(o['seed'])): o for o in csv.DictReader(open(out))} if out.exists() else {}
+        rows = {(o['kind'], int(o['seed'])): o for o in read_rows(out)}
         for name in args.only or KINDS:
             kind = KINDS[name](home)
             row = rows.setdefault((name, args.seed), dict.fromkeys(FIELDS, 0) | dict(kind=name, seed=args.seed))
@@ -503,8 +489,8 @@ def main():
                 for k, v in counts.items(): row[k] = int(row[k])+v
                 row['inputs'] = numbers[-1]+1
                 for (what, place, line), n in found.items(): print(f'{name} {what} {place} {line} ({n})', flush=True)
-                with atomic_write(out) as tmp: pd.DataFrame(list(rows.values()))[FIELDS].to_csv(tmp, index=False)
-    print(pd.DataFrame(list(rows.values()))[FIELDS].to_string(index=False))
+                write_rows(out, rows.values())
+    print(pd.DataFrame(rows.values()).to_string(index=False))
 
 
 if __name__ == '__main__': main()

@@ -8,12 +8,10 @@ The galaxies are those of a synthetic sample, repeated with IDs of their own unt
 has them with the machine, written after every row; a measurement that fails, or that there was no time for, is a row with the reason.
 Images a second are those of whole batches that are ready, unless the row says otherwise; the share of the peak, at 64 px, counts the
 multiplications of convolutions and linear layers in a training step, beside a large matrix product in the same precision.
-It needs this folder's steps.py.
 """
-import argparse, platform, subprocess, time
+import subprocess, time
 from pathlib import Path
 
-import fastai, timm
 from fastai.vision.all import *
 
 from gz_fastai.core import *
@@ -26,7 +24,8 @@ from gz_fastai.inference.predict import *
 from gz_fastai.model.learner import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
-from steps import operations, peak, stepper, timed, wait
+from harness import clocked, machine, parser, repeated, timed, wait, write_rows
+from steps import operations, peak, stepper
 
 
 STEPS = ('bf16', 'muon', False), ('bf16', 'adam', False), ('bf16', 'adam', True), ('fp16', 'adam', False), ('fp32', 'muon', False), ('fp32', 'adam', False)
@@ -49,16 +48,8 @@ class Report:
         self.rows.append(row)
         print(row, flush=True)
         write_json(self.out/'gpu.json', dict(machine=self.machine, rows=self.rows))
-        with atomic_write(self.out/'gpu.csv') as tmp: pd.DataFrame(self.rows).to_csv(tmp, index=False)
+        write_rows(self.out/'gpu.csv', self.rows)
         return res
-
-
-def repeated(n, some):
-    "A catalogue of n galaxies, as often the same ones as it takes"
-    cat = Catalogue(make_sample(some))
-    rows = np.arange(n)%len(cat)
-    table = pd.DataFrame(cat.labels[rows], columns=cat.schema.columns).assign(GalaxyID=np.arange(1, n+1), file_loc=[str(cat.files[r]) for r in rows])
-    return Catalogue.from_table(table, cat.schema)
 
 
 def memory(device):
@@ -96,9 +87,7 @@ def step(dls, arch, precision, opt, compiled, seconds, peaks, path):
 def epoch(cat, dls, path):
     "A whole epoch by the default recipe, with loader, callbacks and validation; the run of its network"
     learn = galaxy_learner(dls, path=path)
-    begun = time.perf_counter()
-    with learn.no_bar(): learn.fit_one_cycle(1)
-    took = time.perf_counter()-begun
+    with learn.no_bar(): _, took = clocked(lambda: learn.fit_one_cycle(1))
     run = run_from_learner(learn, cat, path/f'epoch-{dls.size}-{time.time():.0f}')
     return run, dict(seconds=round(took, 1), images_per_second=round(len(cat.train)/took)) | memory(dls.device)
 
@@ -126,8 +115,7 @@ def flagged():
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--out', type=Path, required=True)
+    p = parser(__doc__, required=True)
     p.add_argument('--data'), p.add_argument('--valid'), p.add_argument('--crop', type=int, default=180)
     p.add_argument('--n', type=int, default=61578), p.add_argument('--some', type=int, default=2000, help='different galaxies among them')
     p.add_argument('--side', type=int, default=128, help='of the larger views, pixels')
@@ -137,21 +125,17 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     args.out = args.out.resolve()
     device = checked_device()
-    name = torch.cuda.get_device_name() if device.type == 'cuda' else platform.processor() or platform.machine()
-    machine = dict(device=str(device), name=name, torch=torch.__version__, timm=timm.__version__, fastai=fastai.__version__, precision=auto_precision(device)[0], bs=args.bs, galaxies=args.n)
-    report = Report(args.out, args.minutes, machine)
-    peaks, size = {}, 8192 if device.type == 'cuda' else 1024
+    report = Report(args.out, args.minutes, machine(device) | dict(bs=args.bs, galaxies=args.n))
     gpu = device.type == 'cuda'
+    peaks, size = {}, 8192 if gpu else 1024
     for o in ('fp32', 'bf16', 'fp16') if gpu else [auto_precision(device)[0]]:
         res = report.add('peak of a matrix product', lambda: dict(gflops=round(peak(o, device, args.seconds, size)/1e9)), precision=o)
         if res: peaks[o] = 1e9*res['gflops']
-    cat = report.add('sample', lambda: repeated(args.n, min(args.n, args.some)))
+    cat = report.add('sample', lambda: repeated(Catalogue(make_sample(min(args.n, args.some))), args.n))
     for side in (64, args.side):
         def build():
-            begun = time.perf_counter()
-            store = Store.open(cat.files, size=side, folder=args.out/'stores')
-            build.store = store
-            return dict(images_per_second=round(len(store)/(time.perf_counter()-begun)), gb=round(store.pixels.nbytes/1e9, 2))
+            build.store, took = clocked(lambda: Store.open(cat.files, size=side, folder=args.out/'stores'))
+            return dict(images_per_second=round(len(build.store)/took), gb=round(build.store.pixels.nbytes/1e9, 2))
         report.add('decoding and storing JPEGs of 424 px', build, size=side)
         def loaders(**kw): return GalaxyDataLoaders.from_catalogue(cat, size=side, bs=args.bs, store=build.store, device=device, **kw)
         report.add('loading, views and normalization', lambda: loading(loaders(batch_tfms=[]), args.seconds, device), size=side)

@@ -11,19 +11,7 @@ goes on where it was stopped; another `--n` adds rows. Everything runs on tiny d
 all, so that a kill costs seconds; times are left out of the comparison, and of a study everything but the default's rows, because
 its other trials are drawn anew.
 """
-import argparse
-import csv
-import io
-import json
-import os
-import random
-import re
-import resource
-import shlex
-import shutil
-import signal
-import sys
-import time
+import io, json, os, random, re, resource, shlex, shutil, signal, sys, time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -38,6 +26,7 @@ from gz_fastai.core import *
 from gz_fastai.data import store
 from gz_fastai.inference import predict
 from gz_fastai.report import pages
+from harness import parser, read_rows, write_rows
 
 GOLDEN = .6180339887 # its multiples fill an interval evenly
 
@@ -211,17 +200,15 @@ def kill(bench, case, i, ref):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--folder', required=True, help='for the data and the box; kept for the next call')
-    parser.add_argument('--n', type=int, default=sum(o[0] for o in CASES.values()), help='kills in all [%(default)s]')
-    parser.add_argument('--only', default='', help='commands or recipes that have this in their name')
-    parser.add_argument('--out', default='kills.csv')
-    args = parser.parse_args()
+    p = parser(__doc__, default='kills.csv')
+    p.add_argument('--folder', required=True, help='for the data and the box; kept for the next call')
+    p.add_argument('--n', type=int, default=sum(o[0] for o in CASES.values()), help='kills in all [%(default)s]')
+    p.add_argument('--only', default='', help='commands or recipes that have this in their name')
+    args = p.parse_args()
     torch.set_num_threads(1)
     store._CHUNK, predict._CHUNK = 16, 16     # so that few galaxies are several chunks
     pages._svg = lambda fig: plt.close(fig) or ''      # most of the time of a report
-    bench, out = Bench(args.folder), Path(args.out)
-    rows = list(csv.DictReader(open(out))) if out.exists() else []
+    bench, rows = Bench(args.folder), read_rows(args.out)
     done = {(o['command'], o['recipe'], int(o['kill'])) for o in rows}
     scale = args.n/sum(o[0] for o in CASES.values())
     left = [(i/share, case, i) for case, (share, *_) in CASES.items() for i in range(round(share*scale)) if args.only in ' '.join(case)]
@@ -232,7 +219,7 @@ def main():
             refs[case] = reference(bench, case)
             print(f'{" ".join(case)}: {len(refs[case][1])} file operations, {refs[case][2]:.1f} s', flush=True)
         rows.append(kill(bench, case, i, refs[case]))
-        with atomic_write(out) as tmp: pd.DataFrame(rows).to_csv(tmp, index=False)
+        write_rows(args.out, rows)
         bad = {k: v for k, v in rows[-1].items() if k in ('line', 'unequal', 'left') and v}
         if bad: print(f'  {" ".join(case)} {i}, {rows[-1]["where"]}, {rows[-1]["what"]}: status {rows[-1]["status"]} {bad}', flush=True)
     table = pd.DataFrame(rows)

@@ -8,11 +8,9 @@ fastai, color. timm has no rotation by arbitrary angles among its own transforms
 its cost is printed below the table. Contestants take turns for several rounds, and the median of each counts. Run it on a
 quiet machine; the ratios carry over to others, the rates do not.
 """
-import argparse, json, statistics, subprocess, sys, tempfile, time
+import argparse, json, subprocess, sys, tempfile, time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from fastai.vision.all import *
 from timm.data import create_loader
@@ -24,6 +22,7 @@ from gz_fastai.data.catalogue import *
 from gz_fastai.data.store import *
 from gz_fastai.data.augment import *
 from gz_fastai.data.loaders import *
+from harness import clocked, in_turns, machine, memory, parser, repeated
 
 CROP, BS, STATS = 216, 64, ([.05]*3, [.1]*3)
 
@@ -87,14 +86,10 @@ def rate(loader, seconds):
 
 def table(cat, sizes, seconds, rounds):
     for size in sizes:
-        start = time.perf_counter()
-        store = Store.open(cat.files, crop=CROP, size=size, folder=tmp/f'stores{size}')
-        built = time.perf_counter()-start
+        store, built = clocked(lambda: Store.open(cat.files, crop=CROP, size=size, folder=tmp/f'stores{size}'))
         for jitter in (False, True):
-            got = {(n, w): [] for n, _, w in CONTESTANTS}
-            for _ in range(rounds):
-                for n, make, w in CONTESTANTS: got[n, w].append(rate(make(cat, size, jitter, w, store), seconds))
-            med = {k: statistics.median(v) for k, v in got.items()}
+            def rate_of(make, w): return lambda: rate(make(cat, size, jitter, w, store), seconds)
+            got, med = in_turns({(n, w): rate_of(make, w) for n, make, w in CONTESTANTS}, rounds)
             stock = max(v for (n, _), v in med.items() if n == 'fastai')
             ours_med = med['gz_fastai', 0]
             print(f'\n{size} px, flips, rotation, zoom{", jitter" if jitter else ""}')
@@ -104,19 +99,6 @@ def table(cat, sizes, seconds, rounds):
                 print(f'  {n:<16}{w:>8}{v:>10,.0f}{v/ours_med:>9.3f}   {rounds_of}')
             print(f'  ours over the faster stock fastai: {ours_med/stock:.1f}; over timm: {ours_med/med["timm", 2]:.1f}', flush=True)
             if not jitter: print(f'  building the store: {built:.1f} s, {built/(len(cat)/stock):.2f} epochs of stock fastai', flush=True)
-
-
-def memory():
-    lines = (o.split(':') for o in open('/proc/self/status'))
-    return {k: int(v.split()[0])/1024 for k, v in lines if k in ('RssAnon', 'RssFile')}
-
-
-def repeated(cat, n):
-    "A catalogue of n galaxies: those of `cat`, again and again"
-    rows = np.resize(np.arange(len(cat)), n)
-    table = pd.DataFrame(cat.labels[rows], columns=cat.schema.columns)
-    table = table.assign(id_str=np.arange(n), file_loc=[cat.files[r] for r in rows], held_out=np.arange(n) >= n-BS)
-    return Catalogue.from_table(table, schema=cat.schema, valid='held_out')
 
 
 def slope(cat, ns):
@@ -130,10 +112,8 @@ def slope(cat, ns):
 
 
 def one(cat, n):
-    cat = repeated(cat, n)
-    start = time.perf_counter()
-    store = Store.open(cat.files, crop=CROP, size=64, folder=tmp/'slope')
-    built = time.perf_counter()-start
+    cat = repeated(cat, n, valid=range(n-BS+1, n+1))
+    store, built = clocked(lambda: Store.open(cat.files, crop=CROP, size=64, folder=tmp/'slope'))
     loader = ours(cat, 64, True, 0, store)
     for _ in zip(range(10), loader): pass
     before, start, seen = memory(), time.perf_counter(), 0
@@ -143,7 +123,7 @@ def one(cat, n):
 
 
 if __name__ == '__main__':
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p = parser(__doc__)
     p.add_argument('--data', help='folder in Kaggle\'s layout; default: the synthetic sample')
     p.add_argument('--sizes', type=int, nargs='+', default=[64, 128], help='sides of the view, pixels')
     p.add_argument('--seconds', type=float, default=8, help='how long each contestant runs in a round')
@@ -157,6 +137,6 @@ if __name__ == '__main__':
         cat = Catalogue(args.data) if args.data else Catalogue.sample()
         if args.one: one(cat, args.one)
         else:
-            print(f'{cat}, {torch.get_num_threads()} threads')
+            print(f'{cat}\n{machine(torch.device("cpu"))}, {torch.get_num_threads()} threads')
             table(cat, args.sizes, args.seconds, args.rounds)
             if sys.platform == 'linux' and args.slope: slope(cat, args.slope)

@@ -7,7 +7,7 @@ and optimizer on a batch that is ready; its share of the peak counts the multipl
 (twice) of convolutions and linear layers, and neither those of the optimizer nor anything else. Contestants take turns, several
 rounds, and each one's median counts. The last rows train whole epochs: with loader, callbacks, metrics and logging.
 """
-import argparse, statistics, tempfile, time
+import tempfile
 
 import timm
 from fastai.vision.all import *
@@ -17,19 +17,9 @@ from gz_fastai.data.catalogue import *
 from gz_fastai.data.loaders import *
 from gz_fastai.model.learner import *
 from gz_fastai.model.learner import PRECISIONS
+from harness import clocked, in_turns, machine, parser, timed, write_rows
 
 SIZE = 64
-
-
-def wait(device): torch.empty(0, device=device).sum().item()
-
-
-def timed(f, seconds, device):
-    "Seconds per call"
-    for _ in range(2): f()
-    wait(device); begun, n = time.perf_counter(), 0
-    while time.perf_counter()-begun < seconds: f(); wait(device); n += 1
-    return (time.perf_counter()-begun)/n
 
 
 def peak(precision, device, seconds, n=4096):
@@ -66,12 +56,11 @@ def stepper(learn, bs):
 
 
 def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = parser(__doc__, help='CSV to write')
     p.add_argument('--data', help='folder with images and labels; default: the synthetic sample')
     p.add_argument('--bs', type=int, default=128)
     p.add_argument('--seconds', type=float, default=6, help='how long each contestant runs in a round')
     p.add_argument('--rounds', type=int, default=3)
-    p.add_argument('--out', help='CSV to write')
     args = p.parse_args()
     cat = Catalogue(args.data) if args.data else Catalogue.sample()
     dls = GalaxyDataLoaders.from_catalogue(cat, size=SIZE, bs=args.bs)
@@ -84,13 +73,12 @@ def main():
     fp32 = galaxy_learner(dls, opt='adam', precision='fp32', path=path)
     fp32.remove_cbs([c for c in fp32.cbs if isinstance(c, ChannelsLast)])
     learners['vgg7, fp32, Adam, channels first'] = fp32
-    work, steps, rounds = {k: operations(o.model, device) for k, o in learners.items()}, {k: stepper(o, args.bs) for k, o in learners.items()}, {k: [] for k in learners}
-    peaks = []
-    for _ in range(args.rounds):
-        peaks.append(peak(best, device, args.seconds))
-        for k, f in steps.items(): rounds[k].append(args.bs/timed(f, args.seconds, device))
-    top, med = statistics.median(peaks), {k: statistics.median(v) for k, v in rounds.items()}
-    print(f'{cat}\n{device}, batches of {args.bs}; peak {top/1e9:,.0f} GFLOP/s in {best} ({" ".join(f"{o/1e9:,.0f}" for o in peaks)})')
+    work = {k: operations(o.model, device) for k, o in learners.items()}
+    def rate(step): return lambda: args.bs/timed(step, args.seconds, device)
+    contestants = dict(peak=lambda: peak(best, device, args.seconds)) | {k: rate(stepper(o, args.bs)) for k, o in learners.items()}
+    rounds, med = in_turns(contestants, args.rounds)
+    top = med.pop('peak')
+    print(f'{cat}\n{machine(device)}\nbatches of {args.bs}; peak {top/1e9:,.0f} GFLOP/s in {best} ({" ".join(f"{o/1e9:,.0f}" for o in rounds["peak"])})')
     print(f'{"bare step":<38}{"images/s":>9}{"of peak":>9}   rounds')
     rows = [dict(what=f'bare step: {k}', images_per_second=round(v, 1), share_of_peak=round(v*work[k]/top, 3)) for k, v in med.items()]
     for k, v in med.items(): print(f'{k:<38}{v:>9,.0f}{v*work[k]/top:>9.0%}   {" ".join(f"{o:,.0f}" for o in rounds[k])}')
@@ -98,15 +86,11 @@ def main():
     for k in list(learners)[:2]:
         learn = learners[k]
         learn.opt = None
-        begun = time.perf_counter()
-        with learn.no_bar(): learn.fit_one_cycle(2)
-        took = (time.perf_counter()-begun)/2
+        with learn.no_bar(): took = clocked(lambda: learn.fit_one_cycle(2))[1]/2
         seen = len(dls.train)*args.bs + len(dls.valid_ds)/3
         rows.append(dict(what=f'whole epoch: {k}', images_per_second=round(len(dls.train)*args.bs/took, 1), share_of_peak=round(seen*work[k]/took/top, 3)))
         print(f'{k:<38}{len(dls.train)*args.bs/took:>9,.0f}{seen*work[k]/took/top:>9.0%}   {took:.1f} s an epoch, its validation included')
-
-    if args.out:
-        with atomic_write(args.out) as tmp: pd.DataFrame(rows).assign(peak_gflops=round(top/1e9)).to_csv(tmp, index=False)
+    if args.out: write_rows(args.out, [o | dict(peak_gflops=round(top/1e9)) for o in rows])
 
 
 if __name__ == '__main__': main()

@@ -9,7 +9,7 @@ of small images, and notes the time and the resident memory after each shard. `k
 shards and the whole job after two thirds, repeats the command, and compares its result with the plain command's. Lists repeat the
 galaxies of a sample. Rows are appended to survey_engines.csv, survey_growth.csv or survey_kills.csv beside this file. It needs psutil.
 """
-import argparse, contextlib, io, os, shutil, signal, subprocess, sys, threading, time
+import contextlib, io, os, shutil, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +19,7 @@ from PIL import Image
 from gz_fastai.data.sample import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
+from harness import parser
 
 HERE = Path(__file__).parent
 
@@ -116,11 +117,10 @@ def kills(model, images, args):
                 mb=round(max(m for _, m in seen)))
 
 
-p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+p = parser(__doc__, default='survey')
 p.add_argument('what', choices=['engines', 'growth', 'kills'])
 p.add_argument('--n', type=int, default=20000), p.add_argument('--side', type=int, help='of the images, pixels; default: 424')
 p.add_argument('--size', type=int, default=64), p.add_argument('--shards', type=int, default=20), p.add_argument('--rounds', type=int, default=2)
-p.add_argument('--out', type=Path, default=Path('survey'))
 args = p.parse_args()
 args.out = args.out.absolute()
 args.out.mkdir(exist_ok=True, parents=True)

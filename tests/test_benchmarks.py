@@ -11,7 +11,7 @@ GPU = Path(__file__).parents[1]/'benchmarks'/'gpu.py'
 
 
 def test_gpu_report(tmp_path):
-    tiny = '--n 40 --some 16 --side 32 --seconds .02 --bs 8 --archs vgg7'.split()
+    tiny = '--n 40 --some 16 --side 32 --seconds .02 --bs 16 --archs test_resnet'.split()
     env = os.environ | dict(GZ_FASTAI_CACHE=str(tmp_path/'cache'), CUDA_VISIBLE_DEVICES='')
     res = subprocess.run([sys.executable, GPU, '--out', tmp_path/'gpu', *tiny], env=env, capture_output=True, text=True, timeout=600)
     assert res.returncode == 0, res.stderr
