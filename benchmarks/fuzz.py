@@ -205,9 +205,9 @@ class Toml(Kind):
     def read(self, data):
         cfg = Config.read(self.put(data))
         for k, v in tomllib.loads(self.file.read_text(encoding='utf-8-sig')).items():
-            got = getattr(cfg, renamed_settings.get(k, k))
+            got = getattr(cfg, k)
             must(got == (tuple(v) if isinstance(v, list) else v) or got != got, f'{k} is {got!r}, not {v!r}')
-            s = settings()[renamed_settings.get(k, k)]
+            s = settings()[k]
             must(not s.range or got in s.choices or s.range.low <= got <= s.range.high, f'{k} is {got!r}')
         must(Config.read(self.put(as_bytes(cfg.to_toml(())))) == cfg, 'another config after to_toml')
 
