@@ -78,8 +78,6 @@ def _exit_without_cleanup(status, message):
     os._exit(status)
 
 # %% ../nbs/60_cli.ipynb #ee7c0cf4
-_RENAMED = {'--like': '--ids', '--only': '--fold', '--fit-shares': '--fit-weights'} # flags of version 0.1.0
-
 class _Parser(argparse.ArgumentParser):
     "A parser whose errors are one line; flags that are not given are absent from what it returns"
     def __init__(self, prog, about, example=None, **kwargs):
@@ -98,7 +96,7 @@ class _Parser(argparse.ArgumentParser):
         args = sys.argv[1:] if args is None else list(args)
         if '' in args: self.error('an argument is empty')
         if any('\0' in o for o in args): self.error('an argument contains a null byte')
-        return super().parse_known_args([_RENAMED.get(o, o) for o in args], namespace)
+        return super().parse_known_args(args, namespace)
 
     def flags(self,
         params,   # name -> _Param

@@ -72,15 +72,13 @@ class Reading:
     channels:tuple=()     # the bands that the network sees, the reddest first; empty: no FITS
     stretch:Stretch=None  # of FITS images that are not bytes; default: each by its own percentiles
     fov:float=None        # side of a view on the sky, arcseconds, instead of the crop in pixels
-    enlarge:bool=True     # scale up images that are smaller than the crop; runs of older versions framed them in black
 
     @property
     def n(self): return len(self.channels) if len(self.channels) > 1 else 3     # channels of the network; gray is three
     def to_dict(self): return asdict(self)
     @classmethod
     def from_dict(cls, o):
-        "From `model.json`; `None` is how versions before it read."
-        if o is None: return cls(enlarge=False)
+        "From `model.json`."
         tuples = {k: tuple(v) if isinstance(v, list) else v for k,v in o.items()}
         if s := o.get('stretch'): tuples['stretch'] = Stretch(tuple(s['sky']), tuple(s['scale']), s['white'])
         return cls(**tuples)
@@ -100,14 +98,13 @@ def check_reading(
     o,         # from a file
     file=None, # that file, for the message
 ) -> Reading:
-    "The `Reading` that plain data describe; `None` is how older versions read. Raises `BadInput` where they describe none."
-    if o is None: return Reading.from_dict(None)
+    "The `Reading` that plain data describe, `None` the default one. Raises `BadInput` where they describe none."
+    if o is None: return Reading()
     whole = isinstance(o, dict) and set(o) <= set(Reading.__dataclass_fields__)
     if whole:
         o = Reading().to_dict() | o
         names = all(_are(o[k], lambda b: isinstance(b, str)) for k in ('bands', 'channels'))
-        whole = names and type(o['enlarge']) is bool
-        whole = whole and (o['stretch'] is None or _is_stretch(o['stretch'], len(o['channels'])))
+        whole = names and (o['stretch'] is None or _is_stretch(o['stretch'], len(o['channels'])))
         whole = whole and (o['fov'] is None or _finite(o['fov'], True))
     if not whole: raise BadInput('reading must say how images are read', file=file)
     return Reading.from_dict(o)

@@ -51,13 +51,12 @@ def stored_pixels(
     crop:float,     # side of the central square that a view shows, in pixels of the original
     size:int,       # side of a view, pixels
     scale:float=1., # side of the image over that of the original, where it was decoded smaller
-    enlarge:bool=True, # scale a smaller image up; otherwise it gets a black frame
 ) -> np.ndarray:    # (side, side, channels) uint8, see stored_geometry
     "The stored square of an image."
     width,height = px.shape[1::-1] if isinstance(px, np.ndarray) else px.size
     square,side = stored_geometry(crop, size)
     if not isinstance(crop, int): square = crop*MARGIN
-    if enlarge: square = min(square, min(width, height)/scale*MARGIN)
+    square = min(square, min(width, height)/scale*MARGIN)
     half,cx,cy = square/2*scale,width/2,height/2
     return _resized(px, side, (cx-half, cy-half, cx+half, cy+half))
 
@@ -73,7 +72,7 @@ def _decode(file, crop, size, reading=Reading()):
     "The stored pixels of an image, its width and height, the side of its view in its pixels, and how many were filled"
     if isinstance(file, np.ndarray):
         whole = file.ndim == 3 and file.shape[-1] == reading.n and file.dtype == np.uint8 and file.size
-        if whole: return stored_pixels(file, crop, size, enlarge=reading.enlarge),file.shape[1::-1],crop,0
+        if whole: return stored_pixels(file, crop, size),file.shape[1::-1],crop,0
         raise BadInput(f'an image must be an (h, w, {reading.n}) array of uint8, not {file.shape} of {file.dtype}')
     square,side = stored_geometry(crop, size)
     px,info = read_pixels(file, min(1., side/square), reading)
@@ -83,7 +82,7 @@ def _decode(file, crop, size, reading=Reading()):
         px,scale = read_pixels(file, 1., reading)[0],1.
     try: crop = _crop_of(info, crop, reading)
     except BadInput as e: raise BadInput(e.problem, file=file, remedy=e.remedy) from None
-    return stored_pixels(px, crop, size, scale, reading.enlarge),(width, height),crop,info['filled']
+    return stored_pixels(px, crop, size, scale),(width, height),crop,info['filled']
 
 def read_stored(
     file,     # image file from find_images, or an (h, w, channels) array of bytes
@@ -116,7 +115,7 @@ class Store:
     @property
     def size(self): return self.info['size']          # of a view, pixels
     @property
-    def reading(self): return Reading.from_dict(self.info.get('reading'))     # how the files were read
+    def reading(self): return Reading.from_dict(self.info['reading'])     # how the files were read
     @property
     def side(self): return self.pixels.shape[1]       # of what is stored, pixels
     @property

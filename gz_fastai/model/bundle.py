@@ -105,26 +105,25 @@ def write_model(
 def check_format(
     info,     # from a file
     file,     # that file, for messages
-    newest:int, # format that this version reads
-) -> int:     # the format, 1 where the file says nothing
-    "Raise `BadInput` where a file describes no network, or is of a newer version."
-    form = info.get('format', 1) if isinstance(info, dict) else None
-    if not _whole(form, 1, 10**9): raise BadInput('does not describe a model', file=file)
-    newer = f'has format {form}; this version of gz_fastai reads up to {newest}'
-    if form > newest: raise BadInput(newer, file=file, remedy='upgrade gz_fastai')
-    return form
+    reads:int, # format that this version reads
+):
+    "Raise `BadInput` where a file describes no network, or has another format."
+    form = info.get('format') if isinstance(info, dict) else None
+    if type(form) is not int: raise BadInput('does not describe a model', file=file)
+    other,remedy = f'has format {form}; this version of gz_fastai reads {reads}','upgrade gz_fastai' if form > reads else 'train it again'
+    if form != reads: raise BadInput(other, file=file, remedy=remedy)
 
 def read_info(
     folder, # with a model.json, or a gz_fastai.json from the hub
 ) -> dict:
-    "What `model.json` says; raises `BadInput` where there is none, a damaged or a newer one."
+    "What `model.json` says; raises `BadInput` where there is none, a damaged one or one of another format."
     file = info_file(folder)
     if not file.exists(): raise BadInput('no such file', file=file, remedy='give the folder of a finished run')
     info = read_json(file)
-    form = check_format(info, file, BUNDLE_FORMAT)
+    check_format(info, file, BUNDLE_FORMAT)
     seals = ['sha256'] + ['head_sha256']*(file.name != 'model.json')
     sealed = all(isinstance(info.get(o), str) and len(info[o]) == 64 for o in seals)
-    if form >= 3 and not sealed: raise BadInput('lacks the sha256 of the weights', file=file)
+    if not sealed: raise BadInput('lacks the sha256 of the weights', file=file)
     _check_info(info, file)
     return info
 

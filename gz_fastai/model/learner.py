@@ -45,6 +45,7 @@ def auto_precision(
     device,  # that the network is on
 ) -> tuple:  # (name in PRECISIONS, why)
     "The precision that the hardware multiplies fastest without harm."
+    if forced := forced_precision(): return forced,'GZ_FASTAI_PRECISION says so'
     device = torch.device(device)
     fast = multiplies_bfloat16(device)
     if device.type == 'cuda':

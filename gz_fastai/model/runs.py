@@ -86,7 +86,7 @@ def trained_ids(self:Run) -> frozenset: # of text
     table,n = read_table(file),said['galaxies']
     known = table.iloc[:, 0].to_numpy(dtype=str)
     whole = table.columns.tolist() == [self.schema.id_column] and len(set(known)) == len(known) == n
-    whole = whole and said.get('ids') in (None, ids_digest(known))      # older runs have no digest
+    whole = whole and said.get('ids') == ids_digest(known)
     what = plural(n, 'galaxy', 'galaxies')
     if not whole: raise BadInput(f'does not hold the IDs of the {what} that the run was trained on', file=file)
     self._trained_ids = frozenset(known.tolist())
@@ -169,8 +169,7 @@ class Study(Experiment, kind='study'):
     def trials(self): return _table(self.path/'trials.csv', ['trial', 'rmse'])
     @property
     def retrained(self):
-        old = self.path/'again.csv'     # of version 0.1.0
-        return _table(old if old.exists() else self.path/'retrained.csv', ['seed', 'rmse'])
+        return _table(self.path/'retrained.csv', ['seed', 'rmse'])
     @property
     def best(self):
         file = self.path/'best.toml'

@@ -107,8 +107,7 @@ def _write_state(file, tensors, plain):
 def _read_state(file):
     "What `_write_state` wrote"
     with safe_open(file, 'pt') as f: meta,tensors = f.metadata(),{k: f.get_tensor(k) for k in f.keys()}
-    changed = 'digest' in meta and meta['digest'] != _digest(tensors, meta['state'])     # 0.1.0 wrote none
-    if changed: raise ValueError('its content has changed')
+    if meta['digest'] != _digest(tensors, meta['state']): raise ValueError('its content has changed')
     return tensors,json.loads(meta['state'])
 
 @contextmanager
@@ -184,9 +183,8 @@ def resume(self:Checkpoint,
         load_weights(learn.model, _under('model', tensors), self.file)
         learn.create_opt()
         _set_opt_state(learn.opt, _under('opt', tensors), plain)
-    if 'names' in plain:     # 0.1.0 did not keep them; what was killed before it wrote the last row has them
         self.names = plain['names']
-        if rank() == 0: self.write_history()
+    if rank() == 0: self.write_history()     # a kill may have come before its last row
     learn._do_fit = partial(_fit_rest, learn, len(self.rows))
     return len(self.rows)
 

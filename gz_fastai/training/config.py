@@ -14,7 +14,6 @@ from typing import Annotated, get_args
 from fastcore.basics import patch
 
 from ..core import *
-from ..experiment import *
 
 # %% ../../nbs/40_training.config.ipynb #8dab78f1
 class Range:
@@ -209,7 +208,7 @@ def read(cls:Config,
     **changes  # what to set differently
 ) -> Config:   # the settings of the file, changed
     "The config of a TOML file; raises `BadInput` for an unreadable file, an unknown setting, or a value it cannot have."
-    given = {renamed_settings.get(k, k): v for k,v in read_toml(file).items()}
+    given = read_toml(file)
     for k in given:
         if k not in settings(): raise BadInput(f'no setting {k!r}', file=file, remedy=_unknown(k))
     cls(**changes)   # a wrong change is not the file's fault

@@ -85,8 +85,7 @@ def _train_fold(rec, cfg, i):
     print(f'Fold {i} of {cfg.folds}', flush=True)
     try: train(replace(cfg, fold=i, out=str(folder)))
     except Busy: return print('another process is training it', flush=True)
-    pinned = read_record(folder).resolved.get('pinned', {})     # 0.1.0 pinned nothing
-    if 'images' in pinned: rec.pin(images=pinned['images'])
+    rec.pin(images=read_record(folder).resolved['pinned']['images'])
 
 # %% ../../nbs/44_training.crossval.ipynb #184a9bef
 def crossval(

@@ -360,8 +360,7 @@ def _beside(before, reading, run):
 
 def _reading(cfg, cat, old):
     "How the images are read, as an unfinished run did or chosen now; a line on each choice"
-    begun = old and {'reading', 'pinned'} & set(old.resolved)      # runs of older versions have no reading
-    if begun: return check_reading(old.resolved.get('reading'), old.path),[]
+    if old and 'reading' in old.resolved: return check_reading(old.resolved['reading'], old.path),[]
     run,bands = model_folder(cfg.weights),cfg.bands
     if not run: return choose_reading(cat.files, bands, cfg.fov)
     info = read_info(run)

@@ -377,16 +377,6 @@ def _finish_once(rec, *args):
     rec.finish()
     return Study(out)
 
-# %% ../../nbs/45_training.tune.ipynb #80f9fe2d
-#| export
-
-# %% ../../nbs/45_training.tune.ipynb #af3fa511
-def _recorded(storage, out):
-    "The database as the folder names it: without a password, unless an older version wrote that"
-    old = read_record(out) if out.is_dir() else None
-    same = old and old.requested.get('storage') == storage
-    return storage if same or not storage else without_password(storage)
-
 # %% ../../nbs/45_training.tune.ipynb #c863a24f
 def tune(
     cfg:Config,          # what is not searched; its epochs are those of the runs at the end
@@ -409,7 +399,7 @@ def tune(
     cfg = replace(cfg, arch=archs[0], **fixed)
     first = first_trial(cfg, searched) | ({'arch': archs[0]} if len(archs) > 1 else {})
     asked = config_record(cfg) | dict(archs=archs, space=searched, trial_epochs=trial_epochs)
-    asked |= dict(finalists=finalists, seeds=seeds, study=study, storage=_recorded(storage, out))
+    asked |= dict(finalists=finalists, seeds=seeds, study=study, storage=storage and without_password(storage))
     judged = replace(cfg, epochs=trial_epochs, fold=0, folds=10)
     old = check_folder('study', out, asked, config_defaults())
     cat = None if old and old.state == 'finished' else config_catalogue(judged)
