@@ -1,4 +1,4 @@
-"What several tests need: a small folder of synthetic galaxies, the commands, and a browser."
+"What several tests need: a small folder of synthetic galaxies, the commands, and a browser; `tiny` has trained networks."
 import contextlib
 import functools
 import http.server
@@ -13,20 +13,30 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from tiny import tiny_galaxies
 
 from gz_fastai import cli
 from gz_fastai.data.fetch import COMPETITION_FILES
-from gz_fastai.data.sample import make_sample
 
 LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
 
 if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1')      # the trainings of two files run side by side
 
 
+MARKS = dict(browser=pytest.mark.site, visit=pytest.mark.site, postgres=pytest.mark.services, cluster=pytest.mark.services)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    "What needs a browser or a server is marked by its fixture"
+    for item in items:
+        for name in {*MARKS} & {*item.fixturenames}: item.add_marker(MARKS[name])
+
+
 @pytest.fixture(scope='session')
-def galaxies(tmp_path_factory):
+def galaxies():
     "A folder in Kaggle's layout with 80 synthetic galaxies, not to be changed"
-    return make_sample(80, folder=tmp_path_factory.mktemp('data')/'galaxies')
+    return tiny_galaxies(80)
 
 
 def zipped(galaxies, to):
@@ -59,18 +69,24 @@ def in_process(name, args, stdout, stderr):
     return 0
 
 
+def no_report(exp):
+    "In place of `write_report`, which takes longer than an epoch"
+    (exp.path/'report.html').write_text('not written in this test')
+
+
 @pytest.fixture
 def command(cache, tmp_path, monkeypatch):
-    """Run a command in an empty folder, at 80 columns: in this process, which has loaded torch already.
-    With `bin`, a folder with the installed programs, it runs as users run it."""
+    """Run a command in an empty folder, at 80 columns: in this process, which has loaded torch already, and without the report of what
+    it trains unless `report` asks for it. With `bin`, a folder with the installed programs, it runs as users run it."""
     monkeypatch.chdir(tmp_path)
-    def run(name, *args, bin=None, timeout=600, **env):
+    def run(name, *args, bin=None, timeout=600, report=False, **env):
         env = dict(GZ_FASTAI_CACHE=str(cache), COLUMNS='80', LINES='40') | env
         if bin:
             env = {k: v for k,v in os.environ.items() if k != 'PYTHONPATH'} | env
             return subprocess.run([bin/name, *map(str, args)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=timeout)
         with monkeypatch.context() as m:
             for k,v in env.items(): m.setenv(k, v)
+            if not report and name != 'gz_fastai_report': m.setattr('gz_fastai.report.pages.write_report', no_report)
             stdout, stderr = io.StringIO(), io.StringIO()
             status = in_process(name, args, stdout, stderr)
         return subprocess.CompletedProcess([name, *args], status, stdout.getvalue(), stderr.getvalue())
