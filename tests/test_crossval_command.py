@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
+from conftest import IMAGES, LABELS
+from tiny import tiny_crossval, tiny_run
 
 
 def test_folds_and_their_ensemble(command, galaxies, tmp_path):
     args = ['--data', galaxies, '--arch', 'test_resnet', '--size', 32, '--folds', 2, '--epochs', 1]
-    res = command('gz_fastai_crossval', *args, '--out', 'cv', '--only', 1)      # as version 0.1.0 called --fold
+    res = command('gz_fastai_crossval', *args, '--out', 'cv', '--fold', 1)
     assert res.returncode == 0 and 'still to be trained: fold 0' in res.stdout, res.stderr
     res = command('gz_fastai_crossval', *args, '--out', 'cv')
     assert res.returncode == 0 and 'fold1 holds this run, finished' in res.stdout and 'ensemble of the folds' in res.stdout, res.stderr
@@ -34,11 +34,11 @@ def test_folds_and_their_ensemble(command, galaxies, tmp_path):
     folds = [pd.read_csv(tmp_path/f'{i}.csv').set_index('GalaxyID').loc[held_out] for i in (0, 1)]
     np.testing.assert_allclose(got.loc[held_out], (folds[0]+folds[1])/2, atol=1e-6)
     # ensemble weights are fitted out of fold
-    assert command('gz_fastai_crossval', *args, '--out', 'cv2', '--seed', 1).returncode == 0
-    res = command('gz_fastai_predict', 'cv', 'cv2', '--images', galaxies/IMAGES, '--out', 'two.csv', '--fit-weights')
+    res = command('gz_fastai_predict', 'cv', tiny_crossval(seed=1).path, '--images', galaxies/IMAGES, '--out', 'two.csv', '--fit-weights')
     assert res.returncode == 0 and 'out of fold, equal weights have' in res.stdout and ('4 runs' in res.stdout or '2 runs' in res.stdout), res.stderr
 
 
+@pytest.mark.services
 def test_jobs_of_a_cluster(cache, galaxies, tmp_path):
     "The Slurm script, as Slurm runs it: a job per fold, two at a time"
     script = Path(__file__).parent.parent/'recipes'/'crossval.sbatch'
@@ -64,6 +64,5 @@ def test_what_is_wrong_is_one_line(command, galaxies, args, word):
 
 
 def test_single_runs_have_no_fitted_weights(command, galaxies, tmp_path):
-    for s in (0, 1): assert command('gz_fastai_train', '--data', galaxies, '--arch', 'test_resnet', '--size', 32, '--epochs', 1, '--seed', s, '--out', f'run{s}').returncode == 0
-    res = command('gz_fastai_predict', 'run0', 'run1', '--images', galaxies/IMAGES, '--out', 'x.csv', '--fit-weights')
+    res = command('gz_fastai_predict', *(tiny_run(seed=s).path for s in (0, 1)), '--images', galaxies/IMAGES, '--out', 'x.csv', '--fit-weights')
     assert res.returncode == 2 and 'run0: holds no crossval' in res.stderr

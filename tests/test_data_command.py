@@ -183,7 +183,7 @@ def by_prefix(images):
 
 def compressed_fits(images):
     for i, f in enumerate(sorted(images.iterdir())):
-        px = np.asarray(Image.open(f).convert('L')).astype('float32')
+        px = np.asarray(Image.open(f).convert('L').reduce(2)).astype('float32')
         f.unlink()
         if i%2: fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(px)]).writeto(images/f'{f.stem}.fits.fz')
         else: fits.writeto(images/f'{f.stem}.fits.gz', px)

@@ -9,6 +9,7 @@ import time
 import pandas as pd
 import pytest
 from conftest import BIN, IMAGES, LABELS, SLOW
+from tiny import tiny_run
 
 from gz_fastai.data.votes import read_labels
 
@@ -16,13 +17,7 @@ NAMES = '<img src=x onerror=alert(1)>', '"><script>alert(2)', "it's {{7*7}} & mo
 
 
 @pytest.fixture(scope='module')
-def run(galaxies, cache, tmp_path_factory):
-    "A run of one epoch"
-    folder = tmp_path_factory.mktemp('explore')
-    env = os.environ | dict(GZ_FASTAI_CACHE=str(cache))
-    args = ['--data', galaxies, '--arch', 'test_resnet', '--size', 32, '--epochs', 1, '--out', folder/'run']
-    subprocess.run([BIN/'gz_fastai_train', *map(str, args)], check=True, capture_output=True, env=env, timeout=600)
-    return folder/'run'
+def run(): return tiny_run().path
 
 
 @contextlib.contextmanager
@@ -198,7 +193,7 @@ def test_two_runs_and_predictions(browser, run, galaxies, cache, tmp_path, comma
     shutil.copytree(run, tmp_path/'other')
     with explorer(tmp_path, cache, run, tmp_path/'other', '--images', galaxies/IMAGES) as url, window(browser, f'{url}/?sort=runs') as page:
         text = page.inner_text('.wall')
-        assert 'run' in text and 'other' in text
+        assert run.name in text and 'other' in text
     # a table that was predicted, with a column of its own
     table = tmp_path/'table.csv'
     assert command('gz_fastai_predict', run, '--images', galaxies/IMAGES, '--out', table).returncode == 0

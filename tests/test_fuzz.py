@@ -8,7 +8,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1]/'benchmarks'))
 import fuzz
 
-FEW = dict(labels=400, table=200, toml=500, space=200, schema=500, model=30, folder=50, report=1, image=150)
+FEW = dict(labels=60, table=40, toml=60, space=40, schema=60, model=15, folder=15, report=1, image=30)
 
 
 @pytest.fixture(scope='module')

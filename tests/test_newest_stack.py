@@ -9,6 +9,7 @@ import pytest
 from conftest import BIN
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.services
 
 
 def sh(*args):

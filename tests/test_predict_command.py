@@ -5,45 +5,41 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import BIN
+from conftest import BIN, IMAGES, LABELS
 from PIL import Image
+from tiny import copied, tiny_run
 
 from gz_fastai.data.labels import write_fractions
 from gz_fastai.data.schema import GZ2
 from gz_fastai.inference.predict import fitted_recalibration
 from gz_fastai.model.recalibration import recalibrate
 
-LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
-
-
 @pytest.fixture
-def runs(command, galaxies, tmp_path):
+def runs(command, tmp_path):
     "Two runs, of different networks and sizes, in the folder where commands run"
-    for arch, size in (('vgg7', 32), ('test_resnet', 48)):
-        res = command('gz_fastai_train', '--data', galaxies, '--arch', arch, '--size', size, '--epochs', 1, '--out', arch)
-        assert res.returncode == 0, res.stderr
-    return ['vgg7', 'test_resnet']
+    for arch, size in (('test_efficientnet', 32), ('test_resnet', 48)): copied(tiny_run(arch=arch, size=size), tmp_path/arch)
+    return ['test_efficientnet', 'test_resnet']
 
 
 def test_from_runs_to_a_submission(command, galaxies, runs, tmp_path):
     header = (galaxies/LABELS).read_text().splitlines()[0]
     ids = pd.read_csv(galaxies/LABELS).GalaxyID.tolist()
     (tmp_path/'sample.csv').write_text('GalaxyID\n'+'\n'.join(map(str, ids[::-1]))+'\n')
-    res = command('gz_fastai_predict', *runs, '--images', galaxies/IMAGES, '--views', 8, '--like', 'sample.csv', '--out', 'both.csv', '--precision', 'fp32', bin=BIN)     # --like: as version 0.1.0 called --ids
+    res = command('gz_fastai_predict', *runs, '--images', galaxies/IMAGES, '--views', 8, '--ids', 'sample.csv', '--out', 'both.csv', '--precision', 'fp32', bin=BIN)
     assert res.returncode == 0, res.stderr
     assert '80 galaxies, 2 runs, 8 views' in res.stdout and 'training set of every run' in res.stdout
     assert (tmp_path/'both.csv').read_text().splitlines()[0] == header
     both = pd.read_csv(tmp_path/'both.csv')
     assert both.GalaxyID.tolist() == ids[::-1] and len(GZ2.audit(both, tol=1e-4)) == 0
     # one view of one run: what the training wrote for its validation galaxies
-    res = command('gz_fastai_predict', 'vgg7', '--images', galaxies/IMAGES, '--out', 'one.csv', '--precision', 'fp32')
-    one, valid = [pd.read_csv(tmp_path/o).set_index('GalaxyID') for o in ('one.csv', 'vgg7/valid.csv')]
+    res = command('gz_fastai_predict', 'test_efficientnet', '--images', galaxies/IMAGES, '--out', 'one.csv', '--precision', 'fp32')
+    one, valid = [pd.read_csv(tmp_path/o).set_index('GalaxyID') for o in ('one.csv', 'test_efficientnet/valid.csv')]
     np.testing.assert_allclose(one.loc[valid.index], valid, atol=1e-5)
     assert pd.read_csv(tmp_path/'one.csv.trained_on').GalaxyID.tolist() == sorted(set(ids)-set(valid.index))
     # what is there is left alone; what is wrong is one line
     for args, word in [(['--out', 'one.csv'], 'one.csv: '), (['--out', 'x.csv', '--views', 7], 'views must be 1, 8, 16 or 60'), (['--out', 'x.txt'], '.csv or .parquet'),
                        (['--out', 'x.csv', '--device', 'tpu9'], 'tpu9')]:
-        res = command('gz_fastai_predict', 'vgg7', '--images', galaxies/IMAGES, *args)
+        res = command('gz_fastai_predict', 'test_efficientnet', '--images', galaxies/IMAGES, *args)
         assert res.returncode == 2 and word in res.stderr and len(res.stderr.splitlines()) == 1, res.stderr
 
 
@@ -52,10 +48,9 @@ def test_a_symmetric_network_predicts_the_same_for_turned_galaxies(command, gala
     def done(name, *args):
         res = command(name, *args)
         assert res.returncode == 0, res.stderr
-    (tmp_path/'fp32.toml').write_text('precision = "fp32"\nbs = 16\n')
-    small = ['--config', 'fp32.toml', '--data', galaxies, '--arch', 'vgg7_d4', '--epochs', 1]
-    done('gz_fastai_train', *small, '--size', 40, '--out', 'first')
-    done('gz_fastai_train', *small, '--weights', 'first', '--finetune', 'lora', '--out', 'second')
+    first = tiny_run(arch='vgg7_d4', size=40)
+    copied(first, tmp_path/'first')
+    copied(tiny_run(arch='vgg7_d4', weights=str(first.path), finetune='lora', size=40), tmp_path/'second')
     done('gz_fastai_export', 'second', '--to', 'onnx', '--views', 8, '--out', 'second.onnx')
     turned = Image.Transpose.TRANSPOSE      # mirrored, and turned by a quarter
     for file in sorted((galaxies/IMAGES).iterdir())[:16]:
@@ -77,12 +72,12 @@ def test_a_symmetric_network_predicts_the_same_for_turned_galaxies(command, gala
 def test_validation_galaxies_recalibrate_what_is_too_sure(command, galaxies, runs, tmp_path):
     "--calibrate, in a table and in shards; refused where nobody knows how sure a network should be"
     too_sure = dict(temperatures=[1/1.3]*11, offsets=[0.]*37)
-    valid, said = tmp_path/'vgg7/valid.csv', pd.read_csv(tmp_path/'vgg7/valid_labels.csv', dtype={'GalaxyID': str}).set_index('GalaxyID')
+    valid, said = tmp_path/'test_efficientnet/valid.csv', pd.read_csv(tmp_path/'test_efficientnet/valid_labels.csv', dtype={'GalaxyID': str}).set_index('GalaxyID')
     write_fractions(valid, said.index, recalibrate(said.to_numpy(), too_sure), GZ2)       # as if the run had predicted this
-    fit = fitted_recalibration(tmp_path/'vgg7')
+    fit = fitted_recalibration(tmp_path/'test_efficientnet')
     assert fit['crossfit'] < .8*fit['rmse'] and fit['galaxies'] == len(said)
     def predicted(*args):
-        res = command('gz_fastai_predict', 'vgg7', '--images', galaxies/IMAGES, '--precision', 'fp32', *args)
+        res = command('gz_fastai_predict', 'test_efficientnet', '--images', galaxies/IMAGES, '--precision', 'fp32', *args)
         assert res.returncode == 0, res.stderr
         return res.stdout
     predicted('--out', 'plain.csv')
@@ -96,23 +91,21 @@ def test_validation_galaxies_recalibrate_what_is_too_sure(command, galaxies, run
     assert 'not recalibrating' in predicted('--calibrate', '--out', 'same.csv')
     assert (tmp_path/'same.csv').read_bytes() == (tmp_path/'plain.csv').read_bytes()
     (tmp_path/'bare').mkdir()
-    for o in ('model.json', 'model.safetensors'): shutil.copy(tmp_path/'vgg7'/o, tmp_path/'bare')
+    for o in ('model.json', 'model.safetensors'): shutil.copy(tmp_path/'test_efficientnet'/o, tmp_path/'bare')
     write_fractions(tmp_path/'test_resnet/valid.csv', said.index[1:], said.to_numpy()[1:], GZ2)
-    for args, word in [(['bare'], 'no predictions of validation galaxies'), (['vgg7', 'test_resnet'], 'test_resnet'),
-                       (['vgg7', '--form', 'concentrations'], 'combined with --form concentrations'), (['vgg7', '--std'], 'combined with --std')]:
+    for args, word in [(['bare'], 'no predictions of validation galaxies'), (['test_efficientnet', 'test_resnet'], 'test_resnet'),
+                       (['test_efficientnet', '--form', 'concentrations'], 'combined with --form concentrations'), (['test_efficientnet', '--std'], 'combined with --std')]:
         res = command('gz_fastai_predict', *args, '--calibrate', '--images', galaxies/IMAGES, '--out', 'x.csv')
         assert res.returncode == 2 and word in res.stderr and len(res.stderr.splitlines()) == 1, res.stderr
 
 
-@pytest.mark.parametrize('arch, activation', [('vgg7', 'softmax'), ('test_resnet', 'softmax'), ('test_resnet', 'sigmoid'), ('test_resnet', 'divisive')])
+@pytest.mark.parametrize('arch, activation', [('vgg7_tiny', 'softmax'), ('test_resnet', 'softmax'), ('test_resnet', 'sigmoid'), ('test_resnet', 'divisive')])
 def test_a_new_process_predicts_what_the_learner_did(command, galaxies, tmp_path, arch, activation):
     "valid.csv is what the live Learner predicted; to 1e-6 in fp32"
-    (tmp_path/'fp32.toml').write_text('precision = "fp32"\nbs = 16\n')
-    res = command('gz_fastai_train', '--config', 'fp32.toml', '--data', galaxies, '--arch', arch, '--activation', activation, '--size', 32, '--epochs', 1, '--out', 'run')
+    run = tiny_run(arch=arch, activation=activation)
+    res = command('gz_fastai_predict', run.path, '--images', galaxies/IMAGES, '--ids', run.path/'valid.csv', '--out', 'again.csv', '--precision', 'fp32')
     assert res.returncode == 0, res.stderr
-    res = command('gz_fastai_predict', 'run', '--images', galaxies/IMAGES, '--ids', 'run/valid.csv', '--out', 'again.csv', '--precision', 'fp32')
-    assert res.returncode == 0, res.stderr
-    live, again = [pd.read_csv(tmp_path/o).to_numpy() for o in ('run/valid.csv', 'again.csv')]
+    live, again = [pd.read_csv(o).to_numpy() for o in (run.path/'valid.csv', tmp_path/'again.csv')]
     assert np.ptp(live[:, 1]) > 0
     np.testing.assert_allclose(again, live, atol=1e-6, rtol=0)
 
@@ -120,7 +113,7 @@ def test_a_new_process_predicts_what_the_learner_did(command, galaxies, tmp_path
 def test_parquet(command, galaxies, runs, tmp_path):
     "The same numbers as in the CSV, with IDs as text"
     for suffix in ('csv', 'parquet'):
-        res = command('gz_fastai_predict', 'vgg7', '--images', galaxies/IMAGES, '--out', f'x.{suffix}')
+        res = command('gz_fastai_predict', 'test_efficientnet', '--images', galaxies/IMAGES, '--out', f'x.{suffix}')
         assert res.returncode == 0, res.stderr
     csv, parquet = pd.read_csv(tmp_path/'x.csv', dtype={'GalaxyID': str}), pd.read_parquet(tmp_path/'x.parquet')
     assert parquet.columns.tolist() == csv.columns.tolist() and parquet.GalaxyID.tolist() == csv.GalaxyID.tolist()
@@ -130,14 +123,14 @@ def test_parquet(command, galaxies, runs, tmp_path):
 def test_unreadable_image(command, damaged, runs, tmp_path):
     broken = sorted((damaged/IMAGES).iterdir())[2]
     broken.write_bytes(broken.read_bytes()[:500])
-    args = ['vgg7', '--images', damaged/IMAGES]
+    args = ['test_efficientnet', '--images', damaged/IMAGES]
     res = command('gz_fastai_predict', *args, '--out', 'filled.csv')
     assert res.returncode == 0 and '1 unreadable image filled' in res.stdout and broken.name in res.stdout
     labels = pd.read_csv(damaged/LABELS).set_index('GalaxyID')
-    trained = json.loads((tmp_path/'vgg7'/'model.json').read_text())['trained_on']
+    trained = json.loads((tmp_path/'test_efficientnet'/'model.json').read_text())['trained_on']
     filled = pd.read_csv(tmp_path/'filled.csv').set_index('GalaxyID')
     np.testing.assert_allclose(filled.loc[int(broken.stem)], trained['mean'], atol=1e-6)
-    valid = pd.read_csv(tmp_path/'vgg7'/'valid.csv').GalaxyID
+    valid = pd.read_csv(tmp_path/'test_efficientnet'/'valid.csv').GalaxyID
     np.testing.assert_allclose(trained['mean'], labels.drop(valid).mean(), atol=1e-6)
     res = command('gz_fastai_predict', *args, '--out', 'strict.csv', '--strict')
     assert res.returncode == 2 and broken.name in res.stderr and not (tmp_path/'strict.csv').exists()

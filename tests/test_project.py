@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(o for o in (ROOT/'nbs').glob('[0-9]*.ipynb'))
 PAGES = [*NOTEBOOKS, *sorted((ROOT/'nbs').glob('*s/*.ipynb')), ROOT/'nbs'/'index.ipynb']

@@ -1,25 +1,14 @@
 "Reports: as every run leaves them, by gz_fastai_report, in a browser, and for as many galaxies as the competition has."
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
-import pytest
+from tiny import copied, tiny_run
 
 from gz_fastai.data.sample import cast_votes
 from gz_fastai.data.schema import GZ2
 
 SHORT = '--arch', 'test_resnet', '--size', 32, '--epochs', 1      # timm's smallest network
-
-
-@pytest.fixture
-def train(command):
-    "Train for an epoch into a folder; what the command printed"
-    def fit(data, out, *args):
-        res = command('gz_fastai_train', '--data', data, *SHORT, '--out', out, *args)
-        assert res.returncode == 0, res.stderr
-        return res.stdout
-    return fit
 
 
 def seen_in(visit, page):
@@ -32,9 +21,11 @@ def seen_in(visit, page):
     return found
 
 
-def test_report_of_a_run_in_a_browser(command, train, galaxies, tmp_path, visit):
+def test_report_of_a_run_in_a_browser(command, galaxies, tmp_path, visit):
     names = 'run0', '<script>alert(1)'      # a folder's name is text
-    for s,name in enumerate(names): assert 'report.html' in train(galaxies, name, '--seed', s)
+    res = command('gz_fastai_train', '--data', galaxies, *SHORT, '--out', names[0], report=True)
+    assert res.returncode == 0 and 'report.html' in res.stdout, res.stderr
+    copied(tiny_run(seed=1), tmp_path/names[1])
     res = command('gz_fastai_report', *names, '--out', 'both.html')
     assert res.returncode == 0 and res.stdout.split() == ['both.html'], res.stderr
     one, both = [seen_in(visit, page) for page in (tmp_path/'run0'/'report.html', tmp_path/'both.html')]
@@ -44,15 +35,17 @@ def test_report_of_a_run_in_a_browser(command, train, galaxies, tmp_path, visit)
     assert '<script' not in (tmp_path/'both.html').read_text()
 
 
-def test_report_of_real_galaxies(train, real_data, tmp_path, visit):
-    train(real_data, 'run', '--valid', real_data/'validation_ids.csv')
+def test_report_of_real_galaxies(command, real_data, tmp_path, visit):
+    assert command('gz_fastai_train', '--data', real_data, *SHORT, '--out', 'run', '--valid', real_data/'validation_ids.csv', report=True).returncode == 0
     assert seen_in(visit, tmp_path/'run'/'report.html')['images'] > 40
 
 
-def test_as_many_galaxies_as_the_competition_has(command, train, damaged, tmp_path):
+def test_as_many_galaxies_as_the_competition_has(command, tmp_path):
     "61,578 rows give a page of the same size: what is drawn does not grow with the galaxies"
-    train(damaged, 'run')
-    shutil.rmtree(damaged)
+    copied(tiny_run(), tmp_path/'run')
+    record = json.loads((tmp_path/'run'/'experiment.json').read_text())
+    record['requested']['data'] = 'gone'
+    (tmp_path/'run'/'experiment.json').write_text(json.dumps(record))
     assert command('gz_fastai_report', 'run', '--out', 'small.html').returncode == 0
     n, rng = 61_578, np.random.default_rng(0)
     cond = np.concatenate([rng.dirichlet(np.ones(len(q.answers)), n) for q in GZ2.questions], 1)

@@ -18,8 +18,9 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from conftest import BIN, in_process
+from conftest import BIN
 from safetensors.torch import load_file, save_file
+from tiny import tiny_run
 
 import gz_fastai
 from gz_fastai.core import BadInput
@@ -27,15 +28,8 @@ from gz_fastai.inference.export import export_hub
 from gz_fastai.inference.predict import load
 from gz_fastai.model.backbones import galaxy_model
 
-ARCH = ['--arch', 'resnet10t', '--size', 32]
-
-
 @pytest.fixture(scope='module')
-def run(galaxies, tmp_path_factory):
-    "A run of one epoch"
-    folder = tmp_path_factory.mktemp('share')/'run'
-    with open(folder.with_name('log'), 'w') as log: in_process('gz_fastai_train', [*ARCH, '--data', galaxies, '--epochs', 1, '--out', folder], log, log)
-    return folder
+def run(): return tiny_run(arch='resnet10t').path
 
 
 class Hub(http.server.BaseHTTPRequestHandler):

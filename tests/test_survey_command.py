@@ -7,21 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import BIN, in_process
+from conftest import BIN, IMAGES
+from tiny import tiny_run
 
 from gz_fastai.core import read_json
 from gz_fastai.data.schema import GZ2
 
-IMAGES = 'images_training_rev1'
-
-
 @pytest.fixture(scope='module')
-def run(galaxies, tmp_path_factory):
-    "A run of one epoch"
-    folder = tmp_path_factory.mktemp('survey')/'run'
-    args = ['--data', galaxies, '--arch', 'resnet10t', '--size', 32, '--epochs', 1, '--out', folder]
-    with open(folder.with_name('log'), 'w') as log: in_process('gz_fastai_train', args, log, log)
-    return folder
+def run(): return tiny_run().path
 
 
 @pytest.fixture
@@ -110,6 +103,7 @@ def actors():
     return res
 
 
+@pytest.mark.services
 @pytest.mark.skipif(not Path('/proc/self/cmdline').exists(), reason='no /proc, in which actors are found')
 def test_ray(command, started, run, listed, galaxies, tmp_path):
     "An actor is killed, and the job after it; the same command ends it"

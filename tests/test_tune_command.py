@@ -34,7 +34,8 @@ def study(tmp_path):
 
 def running(tmp_path, epochs=0):
     "Wait until a second trial runs; its number"
-    for _ in range(600):
+    end = time.time()+300
+    while time.time() < end:
         if (tmp_path/'study'/'trials.log').exists():         # not before: whoever opens a database without tables makes some
             now = [t for t in study(tmp_path).trials if t.state == optuna.trial.TrialState.RUNNING and t.number > 0 and len(t.intermediate_values) >= epochs]
             if now: return now[0].number
@@ -43,7 +44,7 @@ def running(tmp_path, epochs=0):
 
 
 def test_killed_shared_and_finished(command, galaxies, cache, tmp_path, small):
-    args = ['--data', galaxies, *small, '--trials', 6, *ARGS]
+    args = ['--data', galaxies, *small, '--trials', 4, *ARGS]
     first = start(cache, tmp_path, *args)
     lost = running(tmp_path, epochs=1)
     os.kill(first.pid, signal.SIGKILL)
@@ -55,7 +56,7 @@ def test_killed_shared_and_finished(command, galaxies, cache, tmp_path, small):
     trials = study(tmp_path).trials
     assert trials[lost].state.name == 'FAIL' and any(t.params == trials[lost].params and t.number > lost for t in trials)   # noticed, and tried again
     ended = pd.read_csv(tmp_path/'study'/'trials.csv')
-    assert len(ended) == 6 and set(ended.state) <= {'complete', 'pruned'}
+    assert len(ended) == 4 and set(ended.state) <= {'complete', 'pruned'}
     assert all('trial ' in o for o in said), said                    # both had some of the trials
     assert sum('best.toml: ' in o for o in said) == 1 and sum('another process' in o for o in said) == 1, said
     res = command('gz_fastai_tune', *args)

@@ -25,19 +25,12 @@ import pytest
 from conftest import IMAGES, LABELS, in_process
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from timm.models import build_model_with_cfg, register_model
+from tiny import copied, tiny_crossval, tiny_run, tiny_study
 
-from gz_fastai.model.backbones import VGG7
 from gz_fastai.training.config import settings
 
 HERE = Path(__file__).parent
-OLD = HERE/'folders-0.1.0'
 STANDS_FOR = {'<nul>': '\0', '<ff>': os.fsdecode(b'\xff'), '<digits>': '9'*10_000, '<300>': 'n'*300, '<251>': 'n'*251}
-
-
-@register_model
-def vgg7_tiny(pretrained=False, **kwargs):
-    return build_model_with_cfg(VGG7, 'vgg7_tiny', pretrained, feature_cfg=dict(flatten_sequential=True), width=1/16, **kwargs)
 
 
 logging.getLogger('timm').setLevel(logging.ERROR)     # it warns of models without a config
@@ -150,7 +143,7 @@ RUNS = {   # name -> (file of a run, damage to it)
     'no-weights': ('model.safetensors', gone), 'weights-empty': ('model.safetensors', content('')),
     'weights-cut': ('model.safetensors', cut), 'weights-text': ('model.safetensors', content('weights')),
     'weights-pickle': ('model.safetensors', content(pickle.dumps(Malicious()))),
-    'weights-other': ('model.safetensors', lambda f: shutil.copy(OLD/'run'/'model.safetensors', f)),
+    'weights-other': ('model.safetensors', lambda f: shutil.copy(f.parents[1]/'run'/'model.safetensors', f)),
     'weights-flip': ('model.safetensors', flipped),
     'weights-nan': ('model.safetensors', weights(lambda v: v*float('nan') if v.is_floating_point() else v)),
     'weights-zero': ('model.safetensors', weights(lambda v: v*0)),
@@ -171,7 +164,7 @@ RUNS = {   # name -> (file of a run, damage to it)
 CROSSVALS = {'no-fold': ('fold1', shutil.rmtree), 'no-metrics': ('metrics.json', gone), 'folds': ('metrics.json', changed(folds=[.1]*9)),
              'no-oof': ('oof.csv', gone)}
 STUDIES = {'no-trials': ('trials.csv', gone), 'no-best': ('best.toml', gone), 'trials-text': ('trials.csv', content('x')),
-           'retrained-text': ('again.csv', content('x'))}
+           'retrained-text': ('retrained.csv', content('x'))}
 
 
 def zipped(file, members):
@@ -250,7 +243,7 @@ def weight_files(world):
     for suffix in ('pth', 'safetensors'):
         put(world/f'text.{suffix}', 'weights')
         put(world/f'empty.{suffix}', '')
-    shutil.copy(OLD/'run'/'model.safetensors', world/'other.safetensors')
+    shutil.copy(world/'run'/'model.safetensors', world/'other.safetensors')
     put(world/'cut.safetensors', (world/'other.safetensors').read_bytes()[:-100])
     configs = {'no-arch': {}, 'list': [1], 'text': 'a model', 'unknown': dict(architecture='no_such_net'), 'number': dict(architecture=7),
                'args': dict(architecture='test_resnet', model_args=[1]), 'pickle': dict(architecture='test_resnet')}
@@ -289,13 +282,13 @@ class World:
         for name, data in SCHEMAS.items(): put(folder/f's-{name}.json', data)
         for name, file in dict.fromkeys(SCHEMAS, None).items() | {'none': 's-none.json', 'folder': 'images',
                                                                   'name': 'gz3'}.items(): put(folder/f's-{name}.toml', f'schema = "{file or f"s-{name}.json"}"')
-        for name, old in dict(run='run', cv='crossval', study='study', stopped='stopped').items(): shutil.copytree(OLD/old, folder/name)
+        whole = dict(new=tiny_run(hidden=(8,)), run=tiny_run(arch='vgg7_tiny'), stopped=tiny_run(), cv=tiny_crossval(), study=tiny_study())
+        for name, o in whole.items(): copied(o, folder/name)
+        changed(state='running')(folder/'stopped'/'experiment.json')
         archives(folder)
         images(folder)
         data_folders(folder, galaxies)
         weight_files(folder)
-        put(folder/'small.toml', 'bs = 16\nhidden = [8]\nprecision = "fp32"\n')
-        self.use('train --data galaxies --config small.toml --arch test_resnet --size 32 --epochs 1 --out new', seconds=300)
         run_folders(folder)
 
     def use(self, command, seconds=30):
@@ -365,20 +358,30 @@ def wrong_values(s):
     return [(o, f'{s.name} = {o}\n', f'{s.name}|settings/{s.name}-') for o in wrong]
 
 
-def of_settings():
-    "A row for each value that a setting cannot have"
-    for s in settings().values():
-        for i, (_, _, parts) in enumerate(wrong_values(s)): yield dict(kind='settings', status='2',
-                command=f'train --config settings/{s.name}-{i}.toml', parts=parts)
+def named(row): return f'{row["kind"]}: {row["command"]}'.encode('ascii', 'backslashreplace').decode()
 
 
-ROWS = [*csv.DictReader(open(HERE/'wrong_uses.csv')), *of_settings()]
+def rows():
+    "Those of the table; the first of each kind for each command is quick"
+    seen = set()
+    for row in csv.DictReader(open(HERE/'wrong_uses.csv')):
+        first = (row['kind'], row['command'].split()[0])
+        yield pytest.param(row, id=named(row), marks=[] if first in seen else [pytest.mark.quick])
+        seen.add(first)
 
 
-@pytest.mark.parametrize('row', ROWS, ids=lambda row: f'{row["kind"]}: {row["command"]}'.encode('ascii', 'backslashreplace').decode())
+@pytest.mark.parametrize('row', rows())
 def test_wrong_use(world, row):
     problem = problems(world, row['status'], row['command'], row['parts'])
     assert not problem, problem
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize('setting', settings().values(), ids=lambda s: s.name)
+def test_wrong_values_of_a_setting(world, setting):
+    for i, (value, _, parts) in enumerate(wrong_values(setting)):
+        problem = problems(world, '2', f'train --config settings/{setting.name}-{i}.toml', parts)
+        assert not problem, (value, problem)
 
 
 STEPS = {   # what each command does last: a function to fail in its place
@@ -395,6 +398,7 @@ FULL = OSError(errno.ENOSPC, 'No space left on device', 'out/file')
 FAILURES = {'Ctrl-C': (KeyboardInterrupt(), '130', ''), 'full': (FULL, '1', 'out/file'), 'memory': (MemoryError(), '1', 'emory')}
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize('failure', FAILURES)
 @pytest.mark.parametrize('command', STEPS)
 def test_a_failure_of_the_machine_is_one_line(world, monkeypatch, command, failure):
@@ -403,9 +407,3 @@ def test_a_failure_of_the_machine_is_one_line(world, monkeypatch, command, failu
     monkeypatch.setattr(STEPS[command], fail)
     problem = problems(world, status, command, parts)
     assert not problem, problem
-
-
-def test_there_are_enough_of_them():
-    assert len(ROWS) >= 700
-    assert {o['command'].split()[0] for o in ROWS} == {'train', 'crossval', 'tune', 'predict', 'report', 'baseline', 'data'}
-    assert len({o['command'] for o in ROWS}) == len(ROWS)
