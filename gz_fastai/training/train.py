@@ -136,7 +136,8 @@ def _probe(cfg, make_learner, start):
         notes.append(f"lr {cfg.lr:.3g}: suggested by fastai's finder")
     if cfg.minutes:
         sizes = cfg.sizes
-        def at(size): return epoch_seconds(make_learner(cfg), 8/len(sizes), ProgressiveResizing([size]))
+        look = min(8, 6*cfg.minutes)      # a tenth of the time at most
+        def at(size): return epoch_seconds(make_learner(cfg), look/len(sizes), ProgressiveResizing([size]))
         each = {o: at(o) for o in dict.fromkeys(sizes)}
         seconds,left = np.mean([each[o] for o in sizes]),max(0, 60*cfg.minutes-(time.time()-start))
         n = int(left/seconds)
