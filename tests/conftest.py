@@ -23,7 +23,7 @@ LABELS, IMAGES = 'training_solutions_rev1.csv', 'images_training_rev1'
 if 'PYTEST_XDIST_WORKER' in os.environ: os.environ.setdefault('OMP_NUM_THREADS', '1')      # the trainings of two files run side by side
 
 
-MARKS = dict(browser=pytest.mark.site, visit=pytest.mark.site, postgres=pytest.mark.services, cluster=pytest.mark.services)
+MARKS = dict(browser=pytest.mark.site, site=pytest.mark.site, pages=pytest.mark.site, postgres=pytest.mark.services, cluster=pytest.mark.services)
 
 
 @pytest.hookimpl(tryfirst=True)

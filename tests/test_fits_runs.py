@@ -43,8 +43,13 @@ def sky(tmp_path_factory):
 def small(sky): return Config(data=str(sky), arch='test_resnet', size=32, epochs=2, bs=16, precision='fp32', device='cpu')
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch): monkeypatch.setenv('GZ_FASTAI_CACHE', str(tmp_path_factory.getbasetemp()/'cache'))
+@pytest.fixture(scope='module', autouse=True)
+def surroundings(tmp_path_factory):
+    "A cache of its own, and predictions in float32"
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('GZ_FASTAI_CACHE', str(tmp_path_factory.mktemp('cache')))
+        m.setenv('GZ_FASTAI_PRECISION', 'fp32')
+        yield
 
 
 def said_by(cfg, **kwargs):
@@ -66,8 +71,7 @@ def test_five_bands_and_a_field_of_view(deep, sky):
     assert (how.channels, how.fov, deep.info['args'], len(deep.info['stats'][0])) == (tuple('yzirg'), 36., dict(in_chans=5), 5)
     assert check_reading(deep.resolved['reading']) == how
     again = deep.predict([sky/IMAGES/f'{i}.fits' for i in deep.predictions.GalaxyID])
-    atol = 1e-5 if training.auto_precision('cpu')[0] == 'fp32' else 1e-2      # predictions have the device's precision
-    np.testing.assert_allclose(again, deep.predictions[deep.schema.columns], atol=atol)
+    np.testing.assert_allclose(again, deep.predictions[deep.schema.columns], atol=1e-5)
 
 
 def test_weights_of_such_a_run(deep, small, tmp_path):

@@ -24,7 +24,7 @@ sys.exit(status)
 def wait_for(what, seconds=120):
     end = time.time()+seconds
     while not what():
-        assert time.time() < end, 'this did not come'
+        assert time.time() < end, 'timed out'
         time.sleep(.05)
 
 

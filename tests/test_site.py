@@ -11,8 +11,6 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
-pytestmark = pytest.mark.site
-
 ROOT = Path(__file__).parent.parent
 NBS = ROOT/'nbs'
 NOTEBOOKS = [*sorted(NBS.glob('*.ipynb')), *sorted(NBS.glob('[!._]*/*.ipynb'))]
@@ -33,6 +31,13 @@ def test_links_and_pictures(nb):
         elif '#| hide' not in source and any(k.startswith('image/') for o in c['outputs'] for k in o.get('data', {})):
             alt = re.search(r'^#\| *fig-alt: *(.+)$', source, re.M)
             assert alt and isinstance(yaml.safe_load(alt[1]), str), f'no fig-alt, or not a YAML string:\n{source}'
+
+
+def test_files_of_the_site_are_there():
+    html = QUARTO['format']['html']
+    own = [html['css'], html['theme']['dark'][-1], QUARTO['website']['favicon'], '404.qmd']
+    assert not [o for o in own if not (NBS/o).exists()]
+    assert (html['html-math-method'], QUARTO['format']['commonmark']) == ('mathml', {'variant': '+tex_math_dollars'})     # formulas without a CDN
 
 
 def test_each_entry_of_the_navbar_has_a_sidebar():

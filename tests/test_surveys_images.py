@@ -107,9 +107,9 @@ def test_nothing_is_slow():
     def best(**kwargs):
         times = []
         for _ in range(9):
-            start = time.perf_counter()
+            start = time.process_time()
             read_pixels(file, **kwargs)
-            times.append(time.perf_counter()-start)
+            times.append(time.process_time()-start)
         return min(times)
     assert best(reading=reading) < best()+.005
 
@@ -162,11 +162,11 @@ def test_huge_headers_end_soon(survey):
     text = head[:end]+cards+b'END'.ljust(80)
     (survey/'huge.fits').write_bytes(text.ljust(-(-len(text)//2880)*2880)+data)
     (survey/'endless.fits').write_bytes(head[:end]+cards)
-    start = time.time()
+    start = time.process_time()
     for name in ('huge.fits', 'endless.fits'):
         try: read_pixels(survey/name)
         except BadInput as e: assert name in str(e)
-    assert time.time()-start < 30
+    assert time.process_time()-start < 30
 
 
 def test_jpegs_among_fits_are_not_stretched(survey):

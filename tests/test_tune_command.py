@@ -56,7 +56,7 @@ def test_killed_shared_and_finished(command, galaxies, cache, tmp_path, small):
     trials = study(tmp_path).trials
     assert trials[lost].state.name == 'FAIL' and any(t.params == trials[lost].params and t.number > lost for t in trials)   # noticed, and tried again
     ended = pd.read_csv(tmp_path/'study'/'trials.csv')
-    assert len(ended) == 4 and set(ended.state) <= {'complete', 'pruned'}
+    assert len(ended) == 4 and set(ended.state) == {'complete'}      # the first four are not pruned
     assert all('trial ' in o for o in said), said                    # both had some of the trials
     assert sum('best.toml: ' in o for o in said) == 1 and sum('another process' in o for o in said) == 1, said
     res = command('gz_fastai_tune', *args)

@@ -362,9 +362,10 @@ def named(row): return f'{row["kind"]}: {row["command"]}'.encode('ascii', 'backs
 
 
 def rows():
-    "Those of the table; the first of each kind for each command is quick"
-    seen = set()
-    for row in csv.DictReader(open(HERE/'wrong_uses.csv')):
+    "The rows of the table; the first of each kind for each command is quick"
+    seen, table = set(), [*csv.DictReader(open(HERE/'wrong_uses.csv'))]
+    assert len({o['command'] for o in table}) == len(table)
+    for row in table:
         first = (row['kind'], row['command'].split()[0])
         yield pytest.param(row, id=named(row), marks=[] if first in seen else [pytest.mark.quick])
         seen.add(first)

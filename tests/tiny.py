@@ -7,13 +7,16 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
+from unittest import mock
 
 from timm.models import build_model_with_cfg, register_model
 
 import gz_fastai
 from gz_fastai.core import atomic_folder, locked
 from gz_fastai.data.sample import make_sample
+from gz_fastai.experiment import package_versions
 from gz_fastai.model.backbones import VGG7
 from gz_fastai.model.runs import CrossVal, Run, Study
 from gz_fastai.training.config import Config
@@ -31,11 +34,14 @@ def vgg7_tiny(pretrained=False, **kwargs):
 def _home():
     "The folder for what this code makes"
     package = Path(gz_fastai.__file__).parent
-    files = [Path(__file__), *package.glob('*.py'), *(o for wing in ('data', 'model', 'training') for o in (package/wing).glob('*.py'))]
-    code = hashlib.blake2s(os.environ.get('GZ_FASTAI_PRECISION', '').encode(), digest_size=6)
+    files = [Path(__file__), *package.glob('[!_]*.py'), *(o for wing in ('data', 'model', 'training') for o in (package/wing).glob('*.py'))]
+    around = [os.environ.get('GZ_FASTAI_PRECISION'), package_versions()]
+    code = hashlib.blake2s(json.dumps(around).encode(), digest_size=6)
     for o in sorted(files): code.update(o.read_bytes())
     home = Path(tempfile.gettempdir())/f'gz_fastai-tiny-{getattr(os, "getuid", int)()}'/code.hexdigest()
     home.mkdir(parents=True, exist_ok=True)
+    for o in home.parent.iterdir():      # of code that has changed
+        if o != home and time.time()-o.stat().st_mtime > 86_400: shutil.rmtree(o, ignore_errors=True)
     return home
 
 
@@ -45,7 +51,8 @@ def _made(name, settings, make):
     folder = _home()/key
     with locked(f'{folder}.lock'):
         if not folder.exists():
-            with contextlib.redirect_stdout(io.StringIO()), atomic_folder(folder) as tmp: make(tmp/name)
+            own = mock.patch.dict(os.environ, GZ_FASTAI_CACHE=str(folder.parent/'cache'))
+            with own, contextlib.redirect_stdout(io.StringIO()), atomic_folder(folder) as tmp: make(tmp/name)
     return folder/name
 
 

@@ -1,7 +1,7 @@
-"""Runs what a change may have broken: the notebooks that differ from a commit, those that import their modules directly, and
-`pytest -m quick`.
+"""Runs what a change is most likely to have broken: the notebooks and test files that differ from a commit, the notebooks that import
+the changed modules directly, and `pytest -m quick`.
 
-    python tools/affected.py [COMMIT]       default: HEAD, so what is not yet committed
+    python tools/affected.py [COMMIT]       default: HEAD, that is, uncommitted changes
 """
 import re
 import subprocess
@@ -20,10 +20,15 @@ def imported(nb):
     return {*re.findall(r'(?:from|import) gz_fastai\.([\w.]+)', exported)}
 
 
+def changed_files(commit, folder):
+    "The files of a folder that differ from a commit or are new"
+    names = {*git('diff', '--name-only', commit, '--', folder), *git('ls-files', '--others', '--exclude-standard', folder)}
+    return [o for o in sorted(names) if (ROOT/o).exists()]
+
+
 def affected(commit):
     "The notebooks to run, in order"
-    names = {*git('diff', '--name-only', commit, '--', 'nbs'), *git('ls-files', '--others', '--exclude-standard', 'nbs')}
-    changed = [ROOT/o for o in sorted(names) if o.endswith('.ipynb') and (ROOT/o).exists()]
+    changed = [ROOT/o for o in changed_files(commit, 'nbs') if o.endswith('.ipynb')]
     modules = {o.stem.split('_', 1)[1] for o in changed if o.parent.name == 'nbs' and '_' in o.stem}
     rooms = sorted((ROOT/'nbs').glob('[0-9]*.ipynb'))
     return list(dict.fromkeys([*changed, *(o for o in rooms if imported(o) & modules)]))
@@ -32,8 +37,9 @@ def affected(commit):
 def main(commit='HEAD'):
     subprocess.run(['nbdev_export'], cwd=ROOT, check=True)
     passed = all(o[0] for o in run(affected(commit)).values())
-    quick = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-m', 'quick'], cwd=ROOT)
-    return not passed or quick.returncode
+    tests = [o for o in changed_files(commit, 'tests') if '/test_' in o]
+    runs = [['-m', 'quick'], *([tests] if tests else [])]
+    return not passed or any([subprocess.run([sys.executable, '-m', 'pytest', '-q', *o], cwd=ROOT).returncode for o in runs])
 
 
 if __name__ == '__main__': sys.exit(main(*sys.argv[1:]))

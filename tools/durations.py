@@ -1,4 +1,4 @@
-"""How long each notebook and each test takes, as a CSV: seconds on the clock and of the processor.
+"""How long each notebook and each test takes, as a CSV: wall-clock and CPU seconds.
 
     python tools/durations.py OUT.csv [PYTEST_ARGUMENT ...]
 """
@@ -26,9 +26,10 @@ def pytest_runtest_protocol(item):
 
 
 def main(out, *args):
-    os.environ |= dict(DURATIONS=os.path.abspath(out), PYTHONPATH=str(ROOT/'tools'))
+    paths = [str(ROOT/'tools'), *filter(None, [os.environ.get('PYTHONPATH')])]
+    os.environ |= dict(DURATIONS=os.path.abspath(out), PYTHONPATH=os.pathsep.join(paths))
     open(out, 'w').close()
-    write(['kind', 'name', 'seconds', 'processor'])
+    write(['kind', 'name', 'seconds', 'cpu_seconds'])
     pages = [*sorted((ROOT/'nbs').glob('[0-9]*.ipynb')), *sorted((ROOT/'nbs').glob('*s/*.ipynb')), ROOT/'nbs/index.ipynb']
     for nb, (_, *times) in run(pages, skip=('cuda', 'real')).items(): write(['notebook', nb.relative_to(ROOT/'nbs'), *(f'{o:.2f}' for o in times)])
     return subprocess.run([sys.executable, '-m', 'pytest', '-p', 'durations', *args], cwd=ROOT).returncode

@@ -10,16 +10,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault('OMP_NUM_THREADS', '1')      # notebooks run on all cores, one thread each
 
+from fastcore.utils import num_cpus
 from nbdev.test import test_nb
 
 
 def cpu_seconds():
-    "The processor time of this process and of those that it started and that have ended"
+    "CPU seconds of this process and of its children that have ended"
     return sum(o.ru_utime+o.ru_stime for o in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 
 
 def timed(nb, skip):
-    "(passed, seconds, processor seconds) of a notebook without the cells that have a flag in `skip`"
+    "(passed, seconds, CPU seconds) of a notebook without the cells that have a flag in `skip`"
     start, cpu = time.monotonic(), cpu_seconds()
     passed, _ = test_nb(nb, skip_flags=skip, basepath=ROOT)
     return passed, time.monotonic()-start, cpu_seconds()-cpu
@@ -29,7 +30,7 @@ def run(notebooks, skip=('slow', 'cuda', 'real')):
     "Run notebooks and print a line for each; their times"
     import timm  # noqa: F401
     from fastai.vision import all  # noqa: F401
-    with ProcessPoolExecutor(os.cpu_count(), get_context('fork')) as pool:
+    with ProcessPoolExecutor(min(num_cpus(), 8), get_context('fork')) as pool:
         results = {}
         for nb, res in zip(notebooks, pool.map(partial(timed, skip=skip), notebooks)):
             print(f'{"passed" if res[0] else "FAILED"} {res[1]:6.1f} s  {nb.relative_to(ROOT)}', flush=True)

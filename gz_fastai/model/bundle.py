@@ -110,7 +110,7 @@ def check_format(
     "Raise `BadInput` where a file describes no network, or has another format."
     form = info.get('format') if isinstance(info, dict) else None
     if type(form) is not int: raise BadInput('does not describe a model', file=file)
-    other,remedy = f'has format {form}; this version of gz_fastai reads {reads}','upgrade gz_fastai' if form > reads else 'train it again'
+    other,remedy = f'has format {form}; this version of gz_fastai reads {reads}','upgrade gz_fastai' if form > reads else 'make it again with this version'
     if form != reads: raise BadInput(other, file=file, remedy=remedy)
 
 def read_info(
