@@ -15,7 +15,7 @@ FEW = dict(labels=60, table=40, toml=60, space=40, schema=60, model=15, folder=1
 def home(tmp_path_factory): return tmp_path_factory.mktemp('home')
 
 
-@pytest.mark.parametrize('name', fuzz.KINDS)
+@pytest.mark.parametrize('name', [pytest.param(o, marks=[pytest.mark.services]*(o == 'report')) for o in fuzz.KINDS])      # a report takes seconds
 def test_hostile_input(home, name):
     "It is accepted as it is meant, or refused with `BadInput`"
     counts, found = fuzz.fuzz(name, fuzz.KINDS[name](home), range(FEW[name]), seed=1)

@@ -119,12 +119,12 @@ def test_a_killed_run_resumes(command, galaxies, cache, tmp_path):
 
 
 def test_the_main_job(command, tmp_path):
-    """The README's first command, in a quarter of its epochs and at half its size: nothing else but an arch. It uses
+    """The README's first command, in two of its epochs and at half its size: nothing else but an arch. It uses
     the user's cache, where notebooks may have put the sample of 2,000 galaxies."""
-    res = command('gz_fastai_train', '--arch', 'vgg7', '--epochs', 3, '--size', 32, timeout=2400, bin=BIN, GZ_FASTAI_CACHE=str(cache_home()))
+    res = command('gz_fastai_train', '--arch', 'vgg7', '--epochs', 2, '--size', 32, timeout=2400, bin=BIN, GZ_FASTAI_CACHE=str(cache_home()))
     assert res.returncode == 0, res.stderr
     assert 'synthetic sample' in res.stdout
     run, = (tmp_path/'runs').iterdir()
     m = json.loads((run/'metrics.json').read_text())
-    assert m['noise_floor'] < m['rmse'] < .75*m['baselines']['mean label'] < m['baselines']['all zeros']
+    assert m['noise_floor'] < m['rmse'] < .85*m['baselines']['mean label'] < m['baselines']['all zeros']
     assert f'{m["rmse"]:.4f}' in res.stdout
