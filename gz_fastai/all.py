@@ -24,8 +24,7 @@ from .data.augment import CentralView, ColorJitter, LogZoom, Shift, galaxy_trans
 from .data.loaders import Fractions, GalaxyDataLoaders, Votes
 from .model.losses import ACTIVATIONS, LOSSES, MeanSquaredLoss, RMSELoss, VotesLoss, galaxy_loss
 from .model.votes import vote_noise, votes_nll
-from .model.metrics import GalaxyRMSE, QuestionAccuracy, VotesNLL, calibration, calibration_error, galaxy_rmse
-from .model.metrics import paired_difference, question_accuracy, question_rmse, question_table, rmse_interval
+from .model.metrics import GalaxyRMSE, QuestionAccuracy, Scored, VotesNLL, calibration_error, galaxy_rmse
 from .model.backbones import VGG7, galaxy_head, galaxy_model
 from .model.adapters import GradualUnfreezing, add_lora, merge_lora
 from .model.optimizer import EMACallback, Muon

@@ -207,7 +207,7 @@ def predicted(run, cat, views):
 def scores(cat, preds):
     "RMSE for each number of views, as predicted and recalibrated with what the other tenths give for one view"
     ids, targ = cat.ids[cat.valid], cat.labels[cat.valid]
-    better = {v: crossfit_recalibration(ids, preds[1], targ, of=o) for v, o in preds.items()}
+    better = {v: crossfit_recalibration(Scored(preds[1], targ, ids=ids), of=o) for v, o in preds.items()}
     both = dict(rmse=preds, calibrated=better).items()
     return {f'{k}_{v}': round(galaxy_rmse(o, targ), 5) for k, of in both for v, o in of.items()}
 

@@ -52,7 +52,7 @@ def main():
     if args.valid and len(args.runs) > 1:
         for (views,space),preds in means.items():
             mean = np.mean(preds, axis=0)
-            print('{views} views as {space}: {rmse:.5f}, 95% interval {:.4f} to {:.4f}'.format(*rmse_interval(mean, targ), views=views, space=space, rmse=galaxy_rmse(mean, targ)), flush=True)
+            print('{views} views as {space}: {rmse:.5f}, 95% interval {:.4f} to {:.4f}'.format(*Scored(mean, targ).interval(), views=views, space=space, rmse=galaxy_rmse(mean, targ)), flush=True)
             rows.append(dict(run=f'mean of {len(preds)}', galaxies=len(targ), views=views, space=space, rmse=round(galaxy_rmse(mean, targ), 5)))
     with atomic_write(args.out) as tmp: pd.DataFrame(rows).to_csv(tmp, index=False)
 

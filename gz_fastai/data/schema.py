@@ -32,17 +32,15 @@ class Question:
     campaign:str|None=None # the campaign that asked it, where a schema joins several
     def __post_init__(self):
         _check_text('a question', self.text)
-        if isinstance(self.answers, (str, dict)) or not hasattr(self.answers, '__iter__'):
-            raise BadInput(f'answers must be a list, not {self.answers!r}')
+        one = isinstance(self.answers, (str, dict)) or not hasattr(self.answers, '__iter__')
+        refuse(one, f'answers must be a list, not {self.answers!r}')
         object.__setattr__(self, 'answers', tuple(self.answers))
         for o in self.answers: _check_text('an answer', o)
-        if not self.answers or len(set(self.answers)) < len(self.answers):
-            raise BadInput(f'{self.text!r} must have different answers, not {list(self.answers)}')
+        different = len(set(self.answers)) == len(self.answers) > 0
+        refuse(not different, f'{self.text!r} must have different answers, not {list(self.answers)}')
         for o in self.parents: _check_text('a parent', o)
-        nothing = self.parent is not None and not self.parents
-        if nothing: raise BadInput(f'parent must be a column or several, not {self.parent!r}')
-        one = self.parents[0] if len(self.parents) == 1 else self.parents or None
-        object.__setattr__(self, 'parent', one)
+        refuse(self.parent is not None and not self.parents, f'parent must be a column or several, not {self.parent!r}')
+        object.__setattr__(self, 'parent', self.parents[0] if len(self.parents) == 1 else self.parents or None)
         if self.campaign is not None: _check_text('a campaign', self.campaign)
     @property
     def parents(self):
@@ -50,10 +48,6 @@ class Question:
         return tuple(self.parent) if isinstance(self.parent, (list, tuple)) else (self.parent,)
 
 # %% ../../nbs/10_data.schema.ipynb #cce8984a
-def _kaggle_columns(questions):
-    "Question number and answer number"
-    return [f'Class{i}.{j}' for i,q in enumerate(questions, 1) for j in range(1, len(q.answers)+1)]
-
 _MOST_WAYS = 1000 # down the tree to one question; CANDELS has 11
 
 # %% ../../nbs/10_data.schema.ipynb #406404d0
@@ -67,16 +61,18 @@ class Schema:
     ):
         self.name,self.id_column,self.questions = name,id_column,list(questions)
         _check_text('the name of a schema', name)
-        answers = [a for q in self.questions for a in q.answers]
-        if isinstance(columns, (str, dict)): raise BadInput(f'schema {name}: columns must be a list, not {columns!r}')
-        self.columns = list(columns) if columns else _kaggle_columns(self.questions)
+        self.answers = [a for q in self.questions for a in q.answers]
+        refuse(isinstance(columns, (str, dict)), f'schema {name}: columns must be a list, not {columns!r}')
+        kaggle = [f'Class{i}.{j}' for i,q in enumerate(self.questions, 1) for j in range(1, len(q.answers)+1)]
+        self.columns = list(columns or kaggle)
         for o in (id_column, *self.columns): _check_text(f'schema {name}: a column', o)
-        if id_column in self.columns: raise BadInput(f'schema {name}: the column of IDs, {id_column}, is an answer too')
-        if not answers or len(set(self.columns)) != len(answers) or len(self.columns) != len(answers):
-            counts = f'{plural(len(self.columns), "column")} for {plural(len(answers), "answer")}'
-            raise BadInput(f'schema {name}: needs one distinct column per answer, has {counts}')
-        ends = np.cumsum([len(q.answers) for q in self.questions]).tolist()
-        self.slices = [slice(e-len(q.answers), e) for e,q in zip(ends, self.questions)]
+        refuse(id_column in self.columns, f'schema {name}: the column of IDs, {id_column}, is an answer too')
+        distinct = len(set(self.columns)) == len(self.columns) == len(self.answers) > 0
+        counts = f'{plural(len(self.columns), "column")} for {plural(len(self.answers), "answer")}'
+        refuse(not distinct, f'schema {name}: needs one distinct column per answer, has {counts}')
+        self.sizes = [len(q.answers) for q in self.questions]
+        self.question_of = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        self.slices = [slice(e-n, e) for e,n in zip(np.cumsum(self.sizes).tolist(), self.sizes)]
         self.parents = [self._parent(q, s) for q,s in zip(self.questions, self.slices)]
         self._check_ways()
 
@@ -85,8 +81,8 @@ class Schema:
         def found(parent):
             if parent in earlier: return [parent]
             if several := [c for c in earlier if '*' in parent and fnmatchcase(c, parent)]: return several
-            problem = f'the parent {parent!r} of {q.text!r} is not a column of an earlier question'
-            raise BadInput(f'schema {self.name}: {problem}')
+            which = f'the parent {parent!r} of {q.text!r}'
+            raise BadInput(f'schema {self.name}: {which} is not a column of an earlier question')
         return tuple(sorted({earlier.index(c) for p in q.parents for c in found(p)}))
 
     def __len__(self): return len(self.columns)
@@ -99,11 +95,11 @@ def _check_ways(self:Schema):
     "Refuse a tree with an absurd number of ways to a question"
     ways = []
     for q,(text,parents) in enumerate(zip([o.text for o in self.questions], self.parents)):
-        def of(s, n):
-            chosen = sum(s.start <= p < s.stop for p in parents)
-            return n if chosen == s.stop-s.start > 1 else chosen*n
-        ways.append(sum(map(of, self.slices, ways)) or 1)
-        if ways[-1] > _MOST_WAYS: raise BadInput(f'schema {self.name}: more than {_MOST_WAYS:,} ways lead to {text!r}')
+        def of(i, n):
+            chosen = sum(self.question_of[list(parents)] == i)
+            return n if chosen == self.sizes[i] > 1 else chosen*n
+        ways.append(sum(of(i, n) for i,n in enumerate(ways)) or 1)
+        refuse(ways[-1] > _MOST_WAYS, f'schema {self.name}: more than {_MOST_WAYS:,} ways lead to {text!r}')
 
 # %% ../../nbs/10_data.schema.ipynb #7ed7fd11
 GZ2 = Schema('gz2', [
@@ -170,9 +166,9 @@ def conditional(self:Schema,
 ) -> np.ndarray:  # (..., columns) P(answer | the question was asked); undecided where nobody was asked
     "What the volunteers who were asked each question said; raises `BadInput` on a wrong number of columns."
     res,asked = np.array(cumulative, dtype=float),self.asked(cumulative)
-    for i,s in enumerate(self.slices):
+    for i,(s,n) in enumerate(zip(self.slices, self.sizes)):
         share = asked[..., i, None]
-        res[..., s] = np.where(share > 0, res[..., s]/np.where(share > 0, share, 1), 1/max(2, s.stop-s.start))
+        res[..., s] = np.where(share > 0, res[..., s]/np.where(share > 0, share, 1), 1/max(2, n))
     return res
 
 @patch
@@ -200,17 +196,22 @@ def spread(self:Schema,
     values, # (..., questions) one for each question
 ) -> np.ndarray: # (..., columns) that of its question for each column
     "A value per question as a value per column."
-    return np.repeat(np.asarray(values), [s.stop-s.start for s in self.slices], -1)
+    return np.asarray(values)[..., self.question_of]
+
+@patch
+def shares(self:Schema,
+    counts, # (..., columns) votes for each answer
+) -> np.ndarray: # (..., columns) P(answer | the question was asked); undecided where nobody was asked
+    "What the volunteers who were asked each question said; raises `BadInput` on a wrong number of columns."
+    total = self.spread(self.totals(counts))
+    return np.where(total > 0, np.asarray(counts, dtype=float)/np.where(total > 0, total, 1), 1/self.spread(self.sizes))
 
 @patch
 def fractions(self:Schema,
     counts, # (..., columns) votes for each answer
 ) -> np.ndarray: # (..., columns) cumulative vote fractions; 0 for the answers to a question that nobody was asked
     "The vote fractions that follow from votes: the product along the tree of what those who were asked said."
-    total = self.spread(self.totals(counts))
-    undecided = 1/self.spread([s.stop-s.start for s in self.slices])
-    cond = np.where(total > 0, np.asarray(counts, dtype=float)/np.where(total > 0, total, 1), undecided)
-    return np.where(total > 0, self.cumulative(cond), 0.)
+    return np.where(self.spread(self.totals(counts)) > 0, self.cumulative(self.shares(counts)), 0.)
 
 # %% ../../nbs/10_data.schema.ipynb #712ca31b
 @patch
@@ -218,9 +219,9 @@ def _to_question(self:Schema, q):
     "The ways to a question, each a tuple of columns"
     parents,res = set(self.parents[q]),[]
     for i,s in enumerate(self.slices[:q]):
-        chosen = sorted(parents & set(range(s.start, s.stop)))
+        chosen = sorted(parents & {*range(s.start, s.stop)})
         ways = self._to_question(i) if chosen else []
-        if len(chosen) == s.stop-s.start > 1: res += ways
+        if len(chosen) == self.sizes[i] > 1: res += ways
         else: res += [(c, *way) for c in chosen for way in ways]
     return res or [()]
 
@@ -237,11 +238,10 @@ def only(self:Schema,
 ) -> tuple:    # (Schema, positions of its columns)
     "The schema with some of its questions."
     kept = sorted(set(questions))
-    columns = [c for i in kept for c in range(self.slices[i].start, self.slices[i].stop)]
-    question = np.repeat(np.arange(len(self.slices)), [s.stop-s.start for s in self.slices])
+    columns = np.flatnonzero(np.isin(self.question_of, kept)).tolist()
     def above(i):
         "The columns that lead to a question, or to the questions between that are left out; `None` where everybody gets there"
-        each = [[p] if p in columns else above(question[p]) for p in self.parents[i]]
+        each = [[p] if p in columns else above(self.question_of[p]) for p in self.parents[i]]
         return sorted({p for o in each for p in o}) if each and None not in each else None
     def parent(i): return above(i) and tuple(self.columns[p] for p in above(i))
     res = [replace(self.questions[i], parent=parent(i)) for i in kept]
@@ -258,10 +258,11 @@ def join(cls:Schema,
     if not others: return first
     names = [o.name for o in schemas]
     same = [o for o in names if names.count(o) > 1]
-    if same: raise BadInput(f'several tables are called {same[0]} and have other questions', remedy='give each a schema with a name')
+    remedy = 'give each a schema with a name'
+    refuse(same, lambda o: f'several tables are called {o[0]} and have other questions', remedy=remedy)
     columns = [c for o in schemas for c in o.columns]
     twice = sorted({c for c in columns if columns.count(c) > 1})
-    if twice: raise BadInput(f'{" and ".join(o.name for o in schemas)} both have a column {twice[0]}', remedy='rename it in one schema')
+    refuse(twice, lambda o: f'{" and ".join(names)} both have a column {o[0]}', remedy='rename it in one schema')
     questions = [replace(q, campaign=q.campaign or o.name) for o in schemas for q in o.questions]
     return cls('+'.join(o.name for o in schemas), questions, columns, first.id_column)
 
@@ -295,8 +296,8 @@ def audit(self:Schema,
     found,outside = [],finite & ((v < -ROUNDING) | (v > 1+ROUNDING))
     for wrong,kind,problem in ((~finite, 'nan', 'is not a number'), (outside, 'range', 'is not between 0 and 1')):
         found += [(r, self.columns[c], kind, f'{v[r,c]:g} {problem}') for r,c in zip(*np.nonzero(wrong))]
-    for s,parent in zip(self.slices, self.asked(v).T):
-        total,several = v[:, s].sum(1),s.stop-s.start > 1
+    for s,size,parent in zip(self.slices, self.sizes, self.asked(v).T):
+        total,several = v[:, s].sum(1),size > 1
         block = f'{self.columns[s.start]}-{self.columns[s.stop-1]}' if several else self.columns[s.start]
         wrong = np.flatnonzero((np.abs(total-parent) if several else total-parent) > tol)
         problem = 'sum to {:.6g}, not to {:.6g}' if several else '{:.6g} is more than its parent, {:.6g}'
@@ -310,7 +311,7 @@ def favored(self:Schema,
 ) -> np.ndarray: # (..., questions) position of the leading answer, whether or not the question counts as asked
     "The answer with the largest fraction; raises `BadInput` on a wrong number of columns."
     cond = self.conditional(frac)
-    tops = [cond[..., s].argmax(-1) if s.stop-s.start > 1 else 1-(cond[..., s.start] > .5) for s in self.slices]
+    tops = [cond[..., s].argmax(-1) if n > 1 else 1-(cond[..., s.start] > .5) for s,n in zip(self.slices, self.sizes)]
     return np.stack(tops, -1)
 
 # %% ../../nbs/10_data.schema.ipynb #9fe9b6b5

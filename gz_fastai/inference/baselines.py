@@ -16,7 +16,6 @@ from ..core import *
 from ..data.labels import *
 from ..data.fits import *
 from ..data.catalogue import *
-from ..data.fits import *
 from ..data.store import *
 
 from ..model.metrics import *
@@ -70,10 +69,10 @@ def _group_means(groups, cat, train):
     for g in np.unique(groups[train]): res[groups == g] = mean_label(cat, train[groups[train] == g])
     return res
 
-def _clusters(colors, k, train, seed, most=8192):
-    "The cluster of each color, by k-means on at most so many training galaxies"
-    step = -(-len(train)//most)
-    return KMeans(k, n_init=4, random_state=seed).fit(colors[train[::step]]).predict(colors)
+def _clusters(colors, k, train):
+    "The cluster of each color, by k-means on at most 8,192 training galaxies"
+    step = -(-len(train)//8192)
+    return KMeans(k, n_init=4, random_state=0).fit(colors[train[::step]]).predict(colors)
 
 # %% ../../nbs/31_inference.baselines.ipynb #d56a10dd
 def central_pixel(
@@ -81,21 +80,19 @@ def central_pixel(
     store:Store,    # their pixels
     new:Store=None, # the pixels of the galaxies to predict; default: those held out
     max_clusters:int=64, # to try: 1, 2, 4 ... up to this
-    seed:int=0,     # of k-means
 ) -> np.ndarray:    # (galaxies to predict, columns)
     "The mean label of the cluster of the central pixel's color, by k-means on at most 8,192 training galaxies."
     colors = _all_colors(store, new, 1)
     aside = unit_hash(cat.ids[cat.train]) >= .9
     fit,held = cat.train[~aside],cat.train[aside]
     distinct = len(np.unique(colors[fit], axis=0)) if len(held) else 0     # few galaxies leave none aside
-    votes = None if cat.counts is None else cat.schema.totals(cat.counts)
     errors = {}
     for k in 2**np.arange(20):
         if k > min(max_clusters, distinct): break
-        means = _group_means(_clusters(colors, k, fit, seed), cat, fit)
-        errors[k] = galaxy_rmse(means[held], cat.labels[held], None if votes is None else votes[held], cat.schema)
+        means = _group_means(_clusters(colors, k, fit), cat, fit)
+        errors[k] = Scored.of(cat, means[held], held).rmse()
     best = min(errors, key=errors.get, default=1)
-    return _group_means(_clusters(colors, best, cat.train, seed), cat, cat.train)[_predicted(cat, new)]
+    return _group_means(_clusters(colors, best, cat.train), cat, cat.train)[_predicted(cat, new)]
 
 # %% ../../nbs/31_inference.baselines.ipynb #d590aa6e
 def kaggle_central_pixel(
@@ -129,9 +126,9 @@ def write_baselines(
     fov:float=None, # side of a view, arcseconds
 ) -> dict:         # name -> (RMSE on the validation galaxies, low and high end of its 95% interval)
     "Score the baselines and write a submission of each; raises `BadInput` where the folder is not empty."
-    out,targ = Path(out),cat.labels[cat.valid]
+    out = Path(out)
     empty = out.is_dir() and not any(out.iterdir())
-    if out.exists() and not empty: raise BadInput('is not an empty folder', file=out, remedy='choose another one')
+    refuse(out.exists() and not empty, 'is not an empty folder', file=out, remedy='choose another one')
     check_place(out)
     reading,_ = choose_reading(cat.files, bands, fov)
     ids,files = image_ids(images, None, cat.schema, reading.bands) if images else (cat.ids[cat.valid],None)
@@ -142,5 +139,5 @@ def write_baselines(
         for name,p in preds.items():
             file = name.replace(', ', '-').replace(' ', '-')
             write_fractions(tmp/f'{file}.csv', ids, p, cat.schema)
-    by = dict(votes=None if cat.counts is None else cat.schema.totals(cat.counts[cat.valid]), schema=cat.schema)
-    return {name: (galaxy_rmse(p, targ, **by), *rmse_interval(p, targ, **by)) for name,p in own.items()}
+    scored = {name: Scored.of(cat, p) for name,p in own.items()}
+    return {name: (o.rmse(), *o.interval()) for name,o in scored.items()}

@@ -321,37 +321,29 @@ def galaxy_weights(
 # %% ../../nbs/30_inference.predict.ipynb #05d64c90
 def _are_tree(nets): return all(o.info['activation'] != 'sigmoid' for o in nets)
 
-def _validated(runs, weights):
-    "The members of an ensemble and their weights, where all have predictions of the same validation galaxies"
-    for o in map(open_network, runs if isinstance(runs, (list, tuple)) else [runs]):
-        if isinstance(o, Run): continue
-        problem = 'holds folds with different' if isinstance(o, CrossVal) else 'holds no predictions of'
-        raise BadInput(f'{problem} validation galaxies', file=o.path, remedy='give runs with the same ones')
-    return member_runs(runs, weights)
-
 def fitted_recalibration(
     runs,         # one or several runs that were validated on the same galaxies
     weights=None, # of each in the mean; default: equal
     campaign:str=None, # of runs on several campaigns: the one whose answers count, or all
 ) -> dict: # recalibration, galaxies, rmse, crossfit (each tenth by the others), difference (of these, with interval)
-    "What `recalibrate` needs for the mean of runs, fitted on one view; raises `BadInput` where there are no common validation galaxies."
-    members,weights = _validated(runs, weights)
-    preds,targ,votes,ids = aligned_predictions(members)
-    whole = members[0].schema
+    "What `recalibrate` needs for the mean of runs, fitted on one view; raises `BadInput` if there are no common validation galaxies."
+    for o in map(open_network, runs if isinstance(runs, (list, tuple)) else [runs]):
+        has = 'holds folds with different' if isinstance(o, CrossVal) else 'holds no predictions of'
+        refuse(not isinstance(o, Run), f'{has} validation galaxies', file=o.path, remedy='give runs with the same ones')
+    members,weights = member_runs(runs, weights)
+    each,tree,whole = members[0].scored.aligned(*[o.scored for o in members[1:]]),_are_tree(members),members[0].schema
     schema,columns = _campaign(whole, campaign, members[0].path)
-    theirs = np.array([s.start in columns for s in whole.slices])
-    pred,targ = np.tensordot(weights, preds, 1)[:, columns],targ[:, columns]
-    if votes is not None:
-        voted = votes[:, theirs].any(1)
-        pred,targ,ids,votes = pred[voted],targ[voted],np.asarray(ids)[voted],votes[voted][:, theirs]
-    how,tree = dict(schema=schema, votes=votes),_are_tree(members)
-    better = crossfit_recalibration(ids, pred, targ, tree=tree, **how)
-    fit,temperatures,offsets = fit_recalibration(pred, targ, tree=tree, **how),np.ones(len(theirs)),np.zeros(len(whole))
-    temperatures[theirs],offsets[columns] = fit['temperatures'],fit['offsets']
-    scores = dict(rmse=galaxy_rmse(pred, targ, votes, schema), crossfit=galaxy_rmse(better, targ, votes, schema))
-    difference = paired_difference(better, pred, targ, **how)
+    first,pred = each[0],np.tensordot(weights, [o.pred for o in each], 1)
+    counts = None if first.counts is None else first.counts[:, columns]
+    scored = Scored(pred[:, columns], first.targ[:, columns], schema, counts, first.ids)
+    scored = scored[scored.answered.any(1)]
+    better = replace(scored, pred=crossfit_recalibration(scored, tree))
+    fit,temperatures,offsets = fit_recalibration(scored, tree),np.ones(len(whole.sizes)),np.zeros(len(whole))
+    temperatures[whole.question_of[columns]] = schema.spread(fit['temperatures'])
+    offsets[columns] = fit['offsets']
     numbers = dict(temperatures=temperatures.tolist(), offsets=offsets.tolist())
-    return dict(recalibration=numbers, galaxies=len(ids), **scores, difference=difference)
+    scores = dict(rmse=scored.rmse(), crossfit=better.rmse(), difference=better.difference(scored))
+    return dict(recalibration=numbers, galaxies=len(scored)) | scores
 
 # %% ../../nbs/30_inference.predict.ipynb #b3375fd5
 def _predictors(members, **kwargs):

@@ -13,7 +13,7 @@ from ..core import *
 from ..data.schema import *
 from ..data.catalogue import *
 from .losses import *
-from .metrics import _asked
+from .metrics import *
 
 # %% ../../nbs/21c_model.recalibration.ipynb #66638777
 def _floats(values):
@@ -37,10 +37,6 @@ def checked_recalibration(
     return numbers
 
 # %% ../../nbs/21c_model.recalibration.ipynb #7f67bd82
-def _alone(schema):
-    "Which questions have one column: 'no' has none"
-    return [s.stop-s.start == 1 for s in schema.slices]
-
 def recalibrate(
     frac,              # (n, columns) predicted fractions
     numbers:dict,      # 'temperatures': from 0.1 to 10, one per question; 'offsets': from -5 to 5, one per column
@@ -53,37 +49,29 @@ def recalibrate(
     cond = schema.conditional(frac) if tree else np.asarray(frac, dtype=float)
     yes,no = cond.clip(0, 1)**power*np.exp(numbers['offsets']),(1-cond).clip(0, 1)**power
     if not tree: return yes/(yes+no)
-    total = np.where(schema.spread(_alone(schema)), yes+no, schema.spread(schema.totals(yes)))
-    undecided = 1/schema.spread([s.stop-s.start for s in schema.slices])     # rounded to 0, all of them
-    return schema.cumulative(np.where(total > 0, yes/np.where(total > 0, total, 1), undecided))
+    alone = schema.spread(schema.sizes) == 1     # 'no' has no column
+    return schema.cumulative(np.where(alone, yes/(yes+no), schema.shares(yes)))
 
 # %% ../../nbs/21c_model.recalibration.ipynb #24f6457d
-def _raw_outputs(frac, schema, tree):
-    "Raw outputs that give these fractions, (n, columns) float64"
-    yes = torch.tensor(schema.conditional(frac) if tree else frac, dtype=torch.float64).clip(1e-9, 1-1e-9)
-    alone = torch.tensor(schema.spread(_alone(schema)) | (not tree))
-    return yes.log()-alone*(-yes).log1p()
-
 def fit_recalibration(
-    pred,              # (n, columns) predicted fractions
-    targ,              # (n, columns) vote fractions
-    schema:Schema=GZ2, # what the columns are
-    votes=None,        # (n, questions) how many answered each question; default: all were asked
-    tree:bool=True,    # as for recalibrate
+    scored:Scored,  # predictions for validation galaxies
+    tree:bool=True, # as for recalibrate
 ) -> dict: # what recalibrate takes
-    "The numbers with the lowest mean squared error plus penalty; raises `BadInput` where nobody voted."
-    raw,act = _raw_outputs(pred, schema, tree),(GroupedSoftmax if tree else Sigmoid)(schema)
-    asked = torch.tensor(_asked(targ, votes, schema) & np.isfinite(targ))
-    if not asked.any(): raise BadInput('nobody voted on these galaxies')
-    said,few = torch.tensor(np.asarray(targ, dtype=float)).where(asked, 0.),.1/asked.any(1).sum()
-    question = torch.tensor(schema.spread(range(len(schema.slices))))
+    "The numbers with the lowest mean squared error plus penalty; raises `BadInput` if nobody voted."
+    schema,asked = scored.schema,torch.tensor(scored.known)
+    refuse(not asked.any(), 'nobody voted on these galaxies')
+    yes = torch.tensor(schema.conditional(scored.pred) if tree else scored.pred).clip(1e-9, 1-1e-9)
+    single = torch.tensor((schema.spread(schema.sizes) == 1) | (not tree))
+    raw,act = yes.log()-single*(-yes).log1p(),(GroupedSoftmax if tree else Sigmoid)(schema)     # raw outputs of these
+    said,question = torch.tensor(scored.targ).where(asked, 0.),torch.tensor(schema.question_of)
+    penalty = .1/asked.any(1).sum()
     def zeros(n): return torch.zeros(n, dtype=torch.float64, requires_grad=True)
-    common,own,offsets = params = zeros(1),zeros(len(schema.slices)),zeros(len(schema))
+    common,own,offsets = params = zeros(1),zeros(len(schema.sizes)),zeros(len(schema))
     opt = torch.optim.LBFGS(params, max_iter=100, line_search_fn='strong_wolfe')
     def error():
         opt.zero_grad()
         squares = (act(raw*torch.exp(-common-own)[question]+offsets)-said)**2
-        loss = squares[asked].mean()+few*sum((o**2).sum() for o in params)
+        loss = squares[asked].mean()+penalty*sum((o**2).sum() for o in params)
         loss.backward()
         return loss
     opt.step(error)
@@ -92,19 +80,13 @@ def fit_recalibration(
 
 # %% ../../nbs/21c_model.recalibration.ipynb #97037a39
 def crossfit_recalibration(
-    ids,               # (n,) galaxy IDs
-    pred,              # (n, columns) predicted fractions
-    targ,              # (n, columns) vote fractions
-    schema:Schema=GZ2, # what the columns are
-    votes=None,        # (n, questions) how many answered each question; default: all were asked
-    tree:bool=True,    # as for recalibrate
-    of=None,           # (n, columns) other predictions for these galaxies, which are recalibrated; default: pred
+    scored:Scored,  # predictions for validation galaxies, with their IDs
+    tree:bool=True, # as for recalibrate
+    of=None,        # (n, columns) other predictions for these galaxies, to be recalibrated; default: those of scored
 ) -> np.ndarray: # (n, columns)
-    "Predictions, each tenth recalibrated with the numbers of the others; raises `BadInput` for fewer than two galaxies, or where nobody voted."
-    pred,targ,votes = [o if o is None else np.asarray(o) for o in (pred, targ, votes)]
-    part,of = equal_parts(ids, 10),pred if of is None else np.asarray(of)
-    res = np.empty(pred.shape)
+    "Predictions, each tenth recalibrated with the numbers of the others; raises `BadInput` for fewer than two galaxies, or if nobody voted."
+    part,of = equal_parts(scored.ids, 10),scored.pred if of is None else np.asarray(of)
+    res = np.empty(of.shape)
     for mine in [part == i for i in np.unique(part)]:
-        numbers = fit_recalibration(pred[~mine], targ[~mine], schema, votes if votes is None else votes[~mine], tree)
-        res[mine] = recalibrate(of[mine], numbers, schema, tree)
+        res[mine] = recalibrate(of[mine], fit_recalibration(scored[~mine], tree), scored.schema, tree)
     return res

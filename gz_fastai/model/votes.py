@@ -31,8 +31,6 @@ def vote_noise(
 # %% ../../nbs/20a_model.votes.ipynb #f9a3fda7
 def _log_rising(a, k): return gammaln(a+k)-gammaln(a)      # log of a (a+1) ... (a+k-1)
 
-def _log_ways(k): return gammaln(1+k.sum(-1))-gammaln(1+k).sum(-1)
-
 def votes_nll(
     conc,              # (n, columns) concentrations
     counts,            # (n, columns) votes
@@ -40,7 +38,9 @@ def votes_nll(
 ) -> np.ndarray:       # (n, questions), 0 where a question was not asked
     "Negative logarithm of the probability of the votes for each question (Walmsley et al. 2022, eq. 6)."
     conc,counts = np.asarray(conc, dtype=float),np.asarray(counts, dtype=float)
-    def one(a, k): return _log_rising(a.sum(-1), k.sum(-1))-_log_rising(a, k).sum(-1)-_log_ways(k)
+    def one(a, k):
+        log_ways = gammaln(1+k.sum(-1))-gammaln(1+k).sum(-1)
+        return _log_rising(a.sum(-1), k.sum(-1))-_log_rising(a, k).sum(-1)-log_ways
     return np.stack([one(conc[:, s], counts[:, s]) for s in schema.slices], -1)
 
 # %% ../../nbs/20a_model.votes.ipynb #a74dccdc
@@ -52,9 +52,7 @@ def to_concentrations(
     schema:Schema=GZ2, # what the columns are
 ) -> np.ndarray:   # (n, columns)
     "The concentrations of predictions that are as sure as each other; a share counts as 0.001 at least."
-    cond = schema.conditional(frac).clip(_LEAST)
-    total = schema.spread(schema.totals(cond))
-    return cond/total*schema.spread(np.asarray(concentration))
+    return schema.shares(schema.conditional(frac).clip(_LEAST))*schema.spread(concentration)
 
 def fit_concentration(
     frac,              # (n, columns) predicted cumulative fractions
@@ -113,28 +111,12 @@ def answer_deviation(
     enough:float=ENOUGH, # votes for a question, at least, for a galaxy to count
 ) -> pd.DataFrame:     # question (from 1), column, answer, deviation (NaN where no galaxy counts), galaxies
     "Mean absolute deviation of the conditional fraction: a row per answer. A galaxy counts where the question has 20 votes or more."
-    pred,votes = schema.conditional(frac),schema.totals(counts)
-    said = np.asarray(counts, dtype=float)/schema.spread(np.where(votes > 0, votes, 1))
-    rows = []
-    for i,(q,s) in enumerate(zip(schema.questions, schema.slices)):
-        of = votes[:, i] >= enough
-        for c,answer in zip(range(s.start, s.stop), q.answers):
-            off = np.abs(pred[of, c]-said[of, c]).mean() if of.any() else np.nan
-            rows.append((i+1, schema.columns[c], answer, off, int(of.sum())))
-    return pd.DataFrame(rows, columns=['question', 'column', 'answer', 'deviation', 'galaxies'])
+    off,of = np.abs(schema.conditional(frac)-schema.shares(counts)),schema.spread(schema.totals(counts) >= enough)
+    deviation = [o[some].mean() if some.any() else np.nan for o,some in zip(off.T, of.T)]
+    return pd.DataFrame(dict(question=schema.question_of+1, column=schema.columns, answer=schema.answers,
+                             deviation=deviation, galaxies=of.sum(0)))
 
 # %% ../../nbs/20a_model.votes.ipynb #ea058db2
-def _second(conc, total, schema, route, other):
-    "Expected product of two routes' products, (n,)"
-    of = np.repeat(np.arange(len(schema.slices)), [s.stop-s.start for s in schema.slices])
-    mine,theirs = [{of[c]: c for c in r} for r in (route, other)]
-    res = 1.
-    for q in mine.keys() | theirs.keys():
-        i,j = mine.get(q),theirs.get(q)
-        if i is None or j is None: res = res*conc[:, j if i is None else i]/total[:, q]
-        else: res = res*conc[:, i]*(conc[:, j]+(i == j))/(total[:, q]*(total[:, q]+1))
-    return res
-
 def fraction_moments(
     conc,              # (n, columns) concentrations
     schema:Schema=GZ2, # what the columns are
@@ -145,6 +127,14 @@ def fraction_moments(
     total = schema.totals(conc)
     share = conc/schema.spread(total)
     if conditional: return share,share*(conc+1)/schema.spread(total+1)
-    routes = schema.routes()
-    square = [sum(_second(conc, total, schema, a, b) for a in ways for b in ways) for ways in routes]
+    def product(route, other):
+        "Expected product of two routes' products, (n,)"
+        mine,theirs = [{schema.question_of[c]: c for c in r} for r in (route, other)]
+        res = 1.
+        for q in mine.keys() | theirs.keys():
+            i,j = mine.get(q),theirs.get(q)
+            if i is None or j is None: res = res*conc[:, j if i is None else i]/total[:, q]
+            else: res = res*conc[:, i]*(conc[:, j]+(i == j))/(total[:, q]*(total[:, q]+1))
+        return res
+    square = [sum(product(a, b) for a in ways for b in ways) for ways in schema.routes()]
     return schema.cumulative(share),np.stack(square, -1)

@@ -113,7 +113,7 @@ def plot(self:PowerLaw,
 # %% ../../nbs/50_report.figures.ipynb #8c7c69e1
 @_style
 def plot_questions(
-    tables:dict, # name -> question_table
+    tables:dict, # name -> Scored.questions
 ) -> Figure:
     "The RMSE of each question."
     first,single = next(iter(tables.values())),len(tables) == 1
@@ -230,28 +230,16 @@ def plot_votes(
     return fig
 
 def tree_means(
-    pred,              # (n, columns) predicted fractions
-    targ,              # (n, columns) vote fractions
-    schema:Schema=GZ2, # the tree
-    votes=None,        # (n, questions) how many answered each question; default: all were asked
-) -> tuple:            # (columns,) each
+    scored:Scored, # predictions, and what the volunteers said
+) -> tuple:        # (columns,) each
     "Means for `show_tree`, over the galaxies of the question's campaign where it was answered, or nobody reached it."
-    pred,targ = np.asarray(pred),np.asarray(targ)
-    if votes is None: return pred.mean(0),targ.mean(0)
-    there,asked = np.array(votes) > 0,schema.asked(targ)
-    of = schema.spread(range(len(schema.slices)))     # the question of each column
+    schema,there,asked = scored.schema,scored.answered.copy(),scored.schema.asked(scored.targ)
     for q,parents in enumerate(schema.parents):       # nobody reached it, and that is known: a fraction of 0
-        if parents: there[:, q] |= (asked[:, q] <= 0) & there[:, of[list(parents)]].all(1)
+        if parents: there[:, q] |= (asked[:, q] <= 0) & there[:, schema.question_of[list(parents)]].all(1)
     there = schema.spread(there)
-    return [(o*there).sum(0)/there.sum(0).clip(1) for o in (pred, targ)]
+    return [(o*there).sum(0)/there.sum(0).clip(1) for o in (scored.pred, scored.targ)]
 
 # %% ../../nbs/50_report.figures.ipynb #feea4808
-def _fractions(exp):
-    "(predicted, observed, schema, votes per question or `None`) of a run or a cross-validation"
-    schema,counts = exp.schema,exp.votes
-    votes = None if counts is None else schema.totals(counts[schema.columns])
-    return *[o[schema.columns].to_numpy() for o in (exp.predictions, exp.observed)],schema,votes
-
 # the methods have the names of the functions they call
 _plot_history,_plot_questions,_plot_reliability = plot_history,plot_questions,plot_reliability
 
@@ -263,7 +251,7 @@ def plot_history(self:Run) -> Figure:
 @patch
 def plot_questions(self:Run|CrossVal) -> Figure:
     "The RMSE of each question."
-    return _plot_questions({self.path.name: question_table(*_fractions(self))})
+    return _plot_questions({self.path.name: self.scored.questions()})
 
 @patch
 def plot_reliability(self:Run|CrossVal,
@@ -271,14 +259,12 @@ def plot_reliability(self:Run|CrossVal,
     conditional:bool=False, # fractions of those who were asked, instead of all volunteers
 ) -> Figure:
     "Predicted against observed fractions of a question's answers."
-    *fractions,votes = _fractions(self)
-    return _plot_reliability(calibration(*fractions, conditional=conditional, votes=votes), question)
+    return _plot_reliability(self.scored.calibration(conditional), question)
 
 @patch
 def plot_tree(self:Run|CrossVal) -> Figure:
     "The tree with average fractions, predicted and observed."
-    pred,targ,schema,votes = _fractions(self)
-    return show_tree(*tree_means(pred, targ, schema, votes), schema)
+    return show_tree(*tree_means(self.scored), self.schema)
 
 # %% ../../nbs/50_report.figures.ipynb #560c025b
 @dispatch

@@ -54,9 +54,9 @@ def _svg(fig):
     svg = out.getvalue()
     svg = svg[svg.index('<svg'):]
     own = hashlib.blake2s(svg.encode(), digest_size=4).hexdigest()
-    def tag(found):     # an element's attributes, and not the words between
-        return re.sub(r'(\bid="|url\(#|href="#)', rf'\g<1>f{own}-', found[0].replace(': #000000', ': currentColor'))
-    return Markup(re.sub('<[^>]+>', tag, svg))
+    def unique(tag):     # the attributes of an element, not the words between elements
+        return re.sub(r'(\bid="|url\(#|href="#)', rf'\g<1>f{own}-', tag[0].replace(': #000000', ': currentColor'))
+    return Markup(re.sub('<[^>]+>', unique, svg))
 
 def _jpeg(array, size=(224, 224)):
     "An image as a small JPEG, for the `src` of a page"
@@ -79,62 +79,45 @@ def _records(table):
     return table.astype(object).where(table.notna(), None).to_dict('records')
 
 # %% ../../nbs/51_report.pages.ipynb #7a27cf40
+def _mean(column): return None if column.isna().all() else column.mean()
+
 class _Subject:
     "What a page needs of a run or a cross-validation"
     def __init__(self, exp):
-        self.exp,self.name,self.path = exp,exp.path.name,exp.path
-        self.runs = exp.runs if isinstance(exp, CrossVal) else [exp]
-        self.schema,self.info = exp.schema,self.runs[0].info
-        pred,targ = exp.predictions,exp.observed
-        self.ids = pred[self.schema.id_column].astype(str).to_numpy()
-        self.pred,self.targ = [o[self.schema.columns].to_numpy() for o in (pred, targ)]
-        counts = exp.votes
-        self.counts = None if counts is None else counts[self.schema.columns].to_numpy()
-        self.votes = None if counts is None else self.schema.totals(self.counts)
-        self.questions = question_table(self.pred, self.targ, self.schema, self.votes)
+        self.exp,self.name,self.scored = exp,exp.path.name,exp.scored
+        self.runs,self.folds = (exp.runs,len(exp.runs)) if isinstance(exp, CrossVal) else ([exp],None)
+        self.info,self.questions = self.runs[0].info,self.scored.questions()
         self.config = Config.from_stored(exp.requested, exp.path)
 
-    @property
-    def folds(self): return len(self.runs) if isinstance(self.exp, CrossVal) else None
-
     def catalogue(self):
-        "Its galaxies; `None` where they are gone, or others"
+        "Its galaxies; `None` if they are gone, or others"
         if self.config.data is None and not self.info['trained_on']['synthetic']: return None      # from a table
         try: cat = config_catalogue(self.config, verbose=False)
         except (BadInput, OSError): return None
-        rows = pd.Index(cat.ids).get_indexer(self.ids)
-        same = (rows >= 0).all() and np.allclose(cat.labels[rows], self.targ, atol=1e-5)
+        rows = pd.Index(cat.ids).get_indexer(self.scored.ids)
+        same = (rows >= 0).all() and np.allclose(cat.labels[rows], self.scored.targ, atol=1e-5)
         return cat if same else None
 
 # %% ../../nbs/51_report.pages.ipynb #469d2287
-def _baseline_rows(subject, cat):
-    "(name, RMSE, interval) of what a run has to beat on the same galaxies"
-    m = subject.exp.metrics
-    rows = [('perfect model (noise of the votes)', m['noise_floor'], None)] if 'noise_floor' in m else []
-    noise = m.get('vote_noise')
-    if noise is not None: rows.append(('noise floor estimated from the vote counts', noise, None))
-    if cat is None or subject.folds: return rows+[(k, v, None) for k,v in m.get('baselines', {}).items()]
-    store = Store.open(cat.files, crop=subject.info['crop'], size=subject.info['size'], unreadable='skip',
-                       reading=check_reading(subject.info.get('reading')))
-    good = cat.exclude(store.bad.row)
-    targ,schema = good.labels[good.valid],good.schema
-    votes = None if good.counts is None else schema.totals(good.counts[good.valid])
-    by = dict(votes=votes, schema=schema)
-    known = all_baselines(good, store)
-    return rows+[(k, galaxy_rmse(p, targ, **by), rmse_interval(p, targ, **by)) for k,p in known.items()]
-
 def _score(subject, cat):
     "The score, and the table around it"
-    m,per = subject.exp.metrics,subject.questions
-    rows = [(subject.name, m['rmse'], m['interval'])]+_baseline_rows(subject, cat)
+    m,per,info = subject.exp.metrics,subject.questions,subject.info
+    alone = cat is None or subject.folds
+    known = {'perfect model (noise of the votes)': m.get('noise_floor'),
+             'noise floor estimated from the vote counts': m.get('vote_noise')} | (m.get('baselines', {}) if alone else {})
+    rows = [(subject.name, m['rmse'], m['interval']), *[(k, v, None) for k,v in known.items() if v is not None]]
+    if not alone:
+        store = Store.open(cat.files, crop=info['crop'], size=info['size'], unreadable='skip',
+                           reading=check_reading(info.get('reading')))
+        good = cat.exclude(store.bad.row)
+        baselines = {k: Scored.of(good, p) for k,p in all_baselines(good, store).items()}
+        rows += [(k, o.rmse(), o.interval()) for k,o in baselines.items()]
     rows = [dict(name=n, rmse=rmse, interval=interval, own=i == 0) for i,(n,rmse,interval) in enumerate(rows)]
     rows.sort(key=lambda row: row['rmse'])
     scale = rows[-2 if len(rows) > 1 else 0]['rmse']     # all ones is far beyond
     return dict(rmse=m['rmse'], interval=m['interval'], galaxies=m['galaxies'], rows=rows, scale=scale,
                 accuracy=_mean(per.accuracy), clear_accuracy=_mean(per.clear_accuracy), majority=CLEAR,
-                literature=LITERATURE if subject.schema == GZ2 else {})
-
-def _mean(column): return None if column.isna().all() else column.mean()
+                literature=LITERATURE if subject.scored.schema == GZ2 else {})
 
 # %% ../../nbs/51_report.pages.ipynb #e5cf1285
 def _training(subject):
@@ -144,93 +127,64 @@ def _training(subject):
     history = plot_history({n: r.history for n,r in zip(names, subject.runs)}, cfg.loss == 'mse')
     chosen = Config.from_stored(run.resolved, run.path)
     lr,epochs,opt = chosen.lr,chosen.epochs,chosen.opt
-    if not isinstance(lr, float): raise BadInput('its record does not say the learning rate', file=run.path)
+    refuse(not isinstance(lr, float), 'its record does not say the learning rate', file=run.path)
     return dict(history=_svg(history), schedule=_svg(plot_schedule(lr, epochs)), opt=opt, epochs=epochs,
                 done=len(run.history), gradual=cfg.finetune == 'gradual', several_sizes=len(cfg.sizes) > 1,
                 galaxies=subject.info['trained_on']['galaxies'],
                 seconds=None if subject.folds else run.metrics['seconds'])
 
-def _folds(subject):
-    "The scores of a cross-validation fold by fold; `None` for a run"
-    if not subject.folds: return None
-    m = subject.exp.metrics
-    held = m['held_out']
-    return dict(rows=list(zip(m['folds'], held['folds'])), spread=m['spread'], held_out=held['galaxies'],
-                ensemble=held['rmse'], interval=held['interval'])
-
 # %% ../../nbs/51_report.pages.ipynb #4c472f9c
-def _questions(subject):
-    "A row per question, and the two figures about all of them"
-    figure = plot_questions({subject.name: subject.questions})
-    tree = show_tree(*tree_means(subject.pred, subject.targ, subject.schema, subject.votes), subject.schema)
-    return dict(rows=_records(subject.questions), figure=_svg(figure), tree=_svg(tree))
-
-def _reliability(subject, table, number):
-    "The figure of one question, and what its caption says; `None` where no galaxy counts"
-    question,rows = subject.schema.questions[number-1],table[table.question == number]
-    if not len(rows): return None
-    galaxies = rows['count'].sum()//len(question.answers)
-    return dict(number=number, question=question.text, galaxies=galaxies, picture=_svg(plot_reliability(table, number)))
-
 def _calibration(subject):
     "A figure per question: of all volunteers, and below the first questions of those who were asked"
-    numbers = {False: range(1, len(subject.schema.questions)+1),
-               True: [i for i,parent in enumerate(subject.schema.parents, 1) if parent]}
-    groups = []
-    for conditional in (False, True):
-        table = calibration(subject.pred, subject.targ, subject.schema, conditional, votes=subject.votes)
-        figures = [_reliability(subject, table, number) for number in numbers[conditional]]
-        groups.append(dict(conditional=conditional, figures=[f for f in figures if f]))
-    return [g for g in groups if g['figures']]
+    schema,groups = subject.scored.schema,[]
+    numbers = range(1, len(schema.sizes)+1),[i for i,parent in enumerate(schema.parents, 1) if parent]
+    for conditional,shown in zip((False, True), numbers):
+        table,figures = subject.scored.calibration(conditional),[]
+        for i in shown:
+            rows,question = table[table.question == i],schema.questions[i-1]
+            if not len(rows): continue     # no galaxy counts
+            galaxies = rows['count'].sum()//len(question.answers)
+            picture = _svg(plot_reliability(table, i))
+            figures.append(dict(number=i, question=question.text, galaxies=galaxies, picture=picture))
+        if figures: groups.append(dict(conditional=conditional, figures=figures))
+    return groups
 
 # %% ../../nbs/51_report.pages.ipynb #5dd38726
 def _votes(subject):
-    "What votes say of the predictions, question by question and answer by answer; `None` where labels are fractions"
-    if subject.votes is None: return None
-    m,schema = subject.exp.metrics,subject.schema
-    known = question_accuracy(subject.pred, subject.targ, schema, subject.votes, ENOUGH)
-    answers = answer_deviation(subject.pred, subject.counts, schema)
+    "What votes say of the predictions, question by question and answer by answer; `None` if labels are fractions"
+    scored,m = subject.scored,subject.exp.metrics
+    if scored.counts is None: return None
+    known,answers = scored.accuracy(ENOUGH),answer_deviation(scored.pred, scored.counts, scored.schema)
     rows = pd.DataFrame(m.get('questions', [{}]*len(known)), index=known.index)
     rows = rows.reindex(columns=['nll', 'coverage_0.5', 'coverage_0.9'])
-    rows = rows.assign(question=[q.text for q in schema.questions], accuracy=known.accuracy, galaxies=known.galaxies,
-                       asked=(subject.votes > 0).sum(0), deviation=answers.groupby('question').deviation.mean())
+    rows = rows.assign(question=subject.questions.question, accuracy=known.accuracy, galaxies=known.galaxies,
+                       asked=scored.answered.sum(0), deviation=answers.groupby('question').deviation.mean())
     numbers = {k: m.get(k) for k in ('rmse', 'vote_noise', 'nll', 'coverage_0.5', 'coverage_0.9')}
     return dict(numbers=numbers, enough=ENOUGH, deviation=_mean(answers.deviation), questions=_records(rows),
-                figure=_svg(plot_votes(subject.votes)), median=float(np.median(subject.votes.max(1))),
+                figure=_svg(plot_votes(scored.totals)), median=float(np.median(scored.totals.max(1))),
                 answers=_records(answers))
 
 # %% ../../nbs/51_report.pages.ipynb #79310eba
-def _errors(subject):
-    sq = (subject.pred-subject.targ)**2
-    if subject.votes is None: return np.sqrt(sq.mean(1))
-    asked = subject.schema.spread(subject.votes > 0)
-    return np.sqrt((sq*asked).sum(1)/asked.sum(1).clip(1))
-
-def _doubt(subject):
-    "The entropy of the predicted answers to the first question"
-    first = subject.schema.conditional(subject.pred)[:, subject.schema.slices[0]]
-    if first.shape[1] == 1: first = np.hstack([first, 1-first])     # yes or no
-    first = first.clip(1e-9)
-    return -(first*np.log(first)).sum(1)
-
-def _typical(subject):
+def _typical(scored):
     "For each leading answer the galaxy with the median error: [(row, answer)]"
-    err,lead,res = _errors(subject),subject.schema.leading(subject.targ),[]
-    if subject.votes is not None: lead = np.where(subject.votes > 0, lead, -1)
-    for q,question in enumerate(subject.schema.questions):
+    err,res = scored.by_galaxy(),[]
+    lead = np.where(scored.answered, scored.schema.leading(scored.targ), -1)
+    for q,question in enumerate(scored.schema.questions):
         for a,answer in enumerate(question.answers):
             rows = np.flatnonzero(lead[:, q] == a)
             if len(rows): res.append((rows[np.argsort(err[rows], kind='stable')[len(rows)//2]], answer))
     return res
 
-def _selection(subject, n=6):
+def _selection(scored, n=6):
     "Which galaxies to show: heading -> [(row, what it stands for)]"
-    best = np.argsort(_errors(subject), kind='stable')
-    undecided = np.argsort(-_doubt(subject), kind='stable')
-    question = subject.schema.questions[0].text
+    best = np.argsort(scored.by_galaxy(), kind='stable')
+    first = scored.schema.conditional(scored.pred)[:, scored.schema.slices[0]]
+    if first.shape[1] == 1: first = np.hstack([first, 1-first])     # yes or no
+    entropy = -(first.clip(1e-9)*np.log(first.clip(1e-9))).sum(1)
+    undecided,question = np.argsort(-entropy, kind='stable'),scored.schema.questions[0].text
     rows = {'Best predictions': best, 'Worst predictions': best[::-1], f'Undecided: {question}': undecided}
     res = {heading: [(i, '') for i in o[:n]] for heading,o in rows.items()}
-    return res | {'Typical of each leading answer (median error)': _typical(subject)}
+    return res | {'Typical of each leading answer (median error)': _typical(scored)}
 
 # %% ../../nbs/51_report.pages.ipynb #5b081af7
 def _seen(file, info):
@@ -241,104 +195,74 @@ def _seen(file, info):
     x,y,half = width//2,height//2,round(max(2, min(side, height, width)))//2
     return three_bands(px[y-half:y+half, x-half:x+half])
 
-def _card(subject, file, i, stands_for):
-    "One galaxy: its picture, its error, what the volunteers said and what was predicted"
-    told = [subject.schema.describe(o[i]) for o in (subject.targ, subject.pred)]
-    if subject.votes is not None: told[0] = describe_votes(subject.counts[i], subject.schema)
-    return dict(id=subject.ids[i], image=_jpeg(_seen(file, subject.info)), stands_for=stands_for,
-                error=_errors(subject)[i], observed=told[0], predicted=told[1])
-
-def _overlay(seen, fall, largest):
-    "What a network sees, next to the same in gray, red where the fraction falls without a patch"
-    color = plt.get_cmap('RdBu_r')(.5+.5*fall/largest)[..., :3]
-    shaded = .35*seen.mean(-1, keepdims=True)+.65*color
-    return (255*np.concatenate([seen, shaded], 1).clip(0, 1)).astype(np.uint8)
-
-# %% ../../nbs/51_report.pages.ipynb #2d73f305
 def _looks(subject, files, rows):
     "What the leading answer to the first question depends on, galaxy by galaxy"
-    info,first,answers = subject.info,subject.schema.slices[0],subject.schema.questions[0].answers
-    store = Store.open([files[subject.ids[i]] for i in rows], crop=info['crop'], size=info['size'], unreadable='skip',
+    info,scored,first = subject.info,subject.scored,subject.scored.schema.slices[0]
+    store = Store.open([files[scored.ids[i]] for i in rows], crop=info['crop'], size=info['size'], unreadable='skip',
                        reading=check_reading(info.get('reading')))
-    leading = [int(subject.pred[i, first].argmax()) for i in rows]
-    seen,falls = occlusion(subject.runs[0], store.pixels[:], [first.start+a for a in leading])
-    largest = max(np.abs(falls).max(), 1e-6)
-    images = [_jpeg(_overlay(s, f, largest), (448, 224)) for s,f in zip(seen, falls)]
-    cards = [dict(id=subject.ids[i], answer=answers[a], fraction=subject.pred[i, first.start+a], image=image)
-             for i,a,image in zip(rows, leading, images)]
-    return dict(largest_fall=largest, looks=cards)
+    leading = [first.start+int(scored.pred[i, first].argmax()) for i in rows]
+    seen,falls = occlusion(subject.runs[0], store.pixels[:], leading)
+    largest,looks = max(np.abs(falls).max(), 1e-6),[]
+    for i,c,s,fall in zip(rows, leading, seen, falls):     # in gray, red where the fraction falls without a patch
+        color = plt.get_cmap('RdBu_r')(.5+.5*fall/largest)[..., :3]
+        pair = np.concatenate([s, .35*s.mean(-1, keepdims=True)+.65*color], 1)
+        image = _jpeg((255*pair.clip(0, 1)).astype(np.uint8), (448, 224))
+        looks.append(dict(id=scored.ids[i], answer=scored.schema.answers[c], fraction=scored.pred[i, c], image=image))
+    return dict(largest_fall=largest, looks=looks)
 
 def _galaxies(subject, cat):
-    "The pictures of a page; `None` where the images are gone"
+    "The pictures of a page; `None` if the images are gone"
     if cat is None: return None
-    files = dict(zip(cat.ids.tolist(), cat.files))
-    groups = [dict(heading=heading, cards=[_card(subject, files[subject.ids[i]], i, word) for i,word in rows])
-              for heading,rows in _selection(subject).items()]
-    return dict(groups=groups) | _looks(subject, files, [i for i,_ in _typical(subject)[:8]])
-
-# %% ../../nbs/51_report.pages.ipynb #a6e6da3c
-def _recipe(subject):
-    "What it takes to train the same again"
-    run,cfg = subject.runs[0],subject.config
-    ids = b''.join((run.path/o).read_bytes() for o in ('trained_on.csv', 'valid_labels.csv'))
-    command = 'gz_fastai_crossval' if subject.folds else 'gz_fastai_train'
-    return dict(command=command, toml=cfg.to_toml(), resolved=run.resolved, versions=run.versions,
-                fingerprint=hashlib.blake2s(ids, digest_size=8).hexdigest())
-
-def _describe(subject):
-    "What the heading of a page says"
-    cfg,info = subject.config,subject.info
-    synthetic = info['trained_on']['synthetic']
-    return dict(name=subject.name, arch=cfg.arch, size=info['size'], folds=subject.folds, synthetic=synthetic,
-                data=cfg.data or ('the sample' if synthetic else 'a table'))
+    files,scored,error = dict(zip(cat.ids.tolist(), cat.files)),subject.scored,subject.scored.by_galaxy()
+    def card(i, stands_for):
+        "One galaxy: its picture, its error, what the volunteers said and what was predicted"
+        observed,predicted = [scored.schema.describe(o[i]) for o in (scored.targ, scored.pred)]
+        if scored.counts is not None: observed = describe_votes(scored.counts[i], scored.schema)
+        return dict(id=scored.ids[i], image=_jpeg(_seen(files[scored.ids[i]], subject.info)), stands_for=stands_for,
+                    error=error[i], observed=observed, predicted=predicted)
+    groups = [dict(heading=heading, cards=[card(*o) for o in rows]) for heading,rows in _selection(scored).items()]
+    return dict(groups=groups) | _looks(subject, files, [i for i,_ in _typical(scored)[:8]])
 
 # %% ../../nbs/51_report.pages.ipynb #7c8c1243
-def _shared(subjects):
-    "The galaxies that all were scored on: (predictions of each, labels, votes per question); raises `BadInput` where they differ"
-    first = subjects[0]
-    shared = sorted(set.intersection(*[set(o.ids) for o in subjects]))
-    if not shared:
-        remedy = 'compare runs with the same validation galaxies'
-        raise BadInput(f'was scored on other galaxies than {first.path}', file=subjects[1].path, remedy=remedy)
-    rows = [pd.Index(o.ids).get_indexer(shared) for o in subjects]
-    targ = first.targ[rows[0]]
-    for o,at in zip(subjects, rows):
-        same = o.schema == first.schema and np.allclose(o.targ[at], targ, atol=1e-5)
-        problem = f'has other questions or labels than {first.path}'
-        if not same: raise BadInput(problem, file=o.path, remedy='compare runs on the same galaxies')
-    voted = all(o.votes is not None for o in subjects)
-    return [o.pred[at] for o,at in zip(subjects, rows)],targ,first.votes[rows[0]] if voted else None
-
 def _comparison(subjects):
     "Several runs, best first, with paired differences: (the best, data of the section)"
-    preds,targ,votes = _shared(subjects)
-    by = dict(votes=votes, schema=subjects[0].schema)
-    order = sorted(range(len(subjects)), key=lambda i: galaxy_rmse(preds[i], targ, **by))
-    subjects,preds = [subjects[i] for i in order],[preds[i] for i in order]
-    tables = {o.name: question_table(p, targ, o.schema, votes) for o,p in zip(subjects, preds)}
-    rows = [dict(name=o.name, arch=o.config.arch,
-                 rmse=galaxy_rmse(p, targ, **by), interval=rmse_interval(p, targ, **by),
-                 accuracy=_mean(tables[o.name].accuracy), behind=paired_difference(p, preds[0], targ, **by),
-                 nll=o.exp.metrics.get('nll'))
-            for o,p in zip(subjects, preds)]
-    histories = {o.name: o.exp.history for o in subjects if not o.folds}
+    first,*others = [o.scored for o in subjects]
+    ranked = sorted(zip(subjects, first.aligned(*others)), key=lambda o: o[1].rmse())
+    best = ranked[0][1]
+    tables = {o.name: scored.questions() for o,scored in ranked}
+    rows = [dict(name=o.name, arch=o.config.arch, rmse=scored.rmse(), interval=scored.interval(),
+                 accuracy=_mean(tables[o.name].accuracy), behind=scored.difference(best), nll=o.exp.metrics.get('nll'))
+            for o,scored in ranked]
+    histories = {o.name: o.exp.history for o,_ in ranked if not o.folds}
     history = _svg(plot_history(histories)) if len(histories) > 1 else None
-    return subjects[0],dict(rows=rows, galaxies=len(targ), history=history, questions=_svg(plot_questions(tables)),
+    return ranked[0][0],dict(rows=rows, galaxies=len(best), history=history, questions=_svg(plot_questions(tables)),
                              likely=any(row['nll'] is not None for row in rows))
 
 # %% ../../nbs/51_report.pages.ipynb #c4b5f445
 def _sections(subject, cat):
     "The data of every section about a run or a cross-validation, but for the comparison"
-    return dict(subject=_describe(subject), score=_score(subject, cat), folds=_folds(subject),
-                training=_training(subject), votes=_votes(subject), questions=_questions(subject),
-                calibration=_calibration(subject),
-                galaxies=_galaxies(subject, cat), recipe=_recipe(subject))
+    run,cfg,info,folds,scored = subject.runs[0],subject.config,subject.info,subject.folds,subject.scored
+    m,synthetic = subject.exp.metrics,info['trained_on']['synthetic']
+    about = dict(name=subject.name, arch=cfg.arch, size=info['size'], folds=folds, synthetic=synthetic,
+                 data=cfg.data or ('the sample' if synthetic else 'a table'))
+    held = m['held_out'] if folds else None
+    by_fold = folds and dict(rows=list(zip(m['folds'], held['folds'])), spread=m['spread'], held_out=held['galaxies'],
+                             ensemble=held['rmse'], interval=held['interval'])
+    questions = dict(rows=_records(subject.questions), figure=_svg(plot_questions({subject.name: subject.questions})),
+                     tree=_svg(show_tree(*tree_means(scored), scored.schema)))
+    ids = b''.join((run.path/o).read_bytes() for o in ('trained_on.csv', 'valid_labels.csv'))
+    command = 'gz_fastai_crossval' if folds else 'gz_fastai_train'     # that trains the same again
+    recipe = dict(command=command, toml=cfg.to_toml(), resolved=run.resolved, versions=run.versions,
+                  fingerprint=hashlib.blake2s(ids, digest_size=8).hexdigest())
+    return dict(subject=about, score=_score(subject, cat), folds=by_fold, training=_training(subject),
+                votes=_votes(subject), questions=questions, calibration=_calibration(subject),
+                galaxies=_galaxies(subject, cat), recipe=recipe)
 
 def _run_page(exps):
     "The page about a run or a cross-validation, or about several"
     subjects = [_Subject(o) for o in exps]
     if len({o.name for o in subjects}) < len(subjects):      # folders of the same name
-        for o in subjects: o.name = str(o.path)
+        for o in subjects: o.name = str(o.exp.path)
     title = ', '.join(o.name for o in subjects)
     subject,comparison = _comparison(subjects) if len(subjects) > 1 else (subjects[0], None)
     return _render('run.html', title=title, comparison=comparison, **_sections(subject, subject.catalogue()))
@@ -360,64 +284,48 @@ def _restyle(fig, xlabel, ylabel):
     fig.axes[-1].set(ylabel=ylabel)     # a bar of colors, if there is one
     if xlabel in ('trial', 'epoch'): fig.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
 
-def _plots():
-    "Optuna's figures: (function, label of each axis, name of its caption)"
-    from optuna.visualization import matplotlib as draw
-    settings = partial(draw.plot_parallel_coordinate, target_name='RMSE')
-    return [(draw.plot_optimization_history, 'trial', 'RMSE', 'history'),
-            (draw.plot_intermediate_values, 'epoch', 'RMSE', 'epochs'),
-            (draw.plot_param_importances, 'importance', '', 'importances'),
-            (settings, '', 'RMSE', 'settings')]
-
 # %% ../../nbs/51_report.pages.ipynb #9422113e
-def _draw(plot, study, xlabel, ylabel):
-    "One of Optuna's figures in the page's style, as wide as it has axes"
-    fig = np.ravel(plot(study))[0].figure
-    _restyle(fig, xlabel, ylabel)
-    wide = len(fig.axes) > 1
-    if wide:
-        for lines in fig.axes[0].collections: lines.set_cmap('cool')      # seen on white and on black
-    fig.set_size_inches(2+.85*len(fig.axes) if wide else 3.7, 3.4 if wide else 2.8)
-    svg = _svg(fig)
-    plt.close(fig)
-    return svg,wide
-
 def _search_figures(study):
-    "Optuna's figures of a study, as far as it has trials for them"
+    "Optuna's figures of a study in the page's style, as far as it has trials for them"
     from optuna.exceptions import ExperimentalWarning
+    from optuna.visualization import matplotlib as draw
     several,res = sum(t.state.name == 'COMPLETE' for t in study.trials) > 1,[]
+    plots = [(draw.plot_optimization_history, 'trial', 'RMSE', 'history'),
+             (draw.plot_intermediate_values, 'epoch', 'RMSE', 'epochs'),
+             (draw.plot_param_importances, 'importance', '', 'importances'),
+             (partial(draw.plot_parallel_coordinate, target_name='RMSE'), '', 'RMSE', 'settings')]
     with warnings.catch_warnings(), mpl.rc_context({'figure.autolayout': True}):
         warnings.simplefilter('ignore', ExperimentalWarning)
-        for plot,xlabel,ylabel,name in _plots() if several else _plots()[:2]:
-            picture,wide = _draw(plot, study, xlabel, ylabel)
-            res.append(dict(name=name, picture=picture, wide=wide))
+        for plot,xlabel,ylabel,name in plots if several else plots[:2]:
+            fig = np.ravel(plot(study))[0].figure
+            _restyle(fig, xlabel, ylabel)
+            wide = len(fig.axes) > 1     # as wide as it has axes
+            for lines in fig.axes[0].collections if wide else []: lines.set_cmap('cool')      # seen on white and black
+            fig.set_size_inches(2+.85*len(fig.axes) if wide else 3.7, 3.4 if wide else 2.8)
+            res.append(dict(name=name, picture=_svg(fig), wide=wide))
+            plt.close(fig)
     return res
 
 # %% ../../nbs/51_report.pages.ipynb #5d62c97c
 def _load_study(study):
-    "The Optuna study of a finished one; `None` where its database is gone"
+    "The Optuna study of a finished one; `None` if its database is gone"
     import optuna
     file,storage = study.path/'study.db',study.requested['storage']
     if storage is None and not file.exists(): return None
     try: return optuna.load_study(study_name=study.requested['study'], storage=storage or f'sqlite:///{file}')
     except Exception: return None      # whatever its database's driver raises
 
-def _retrained(study):
-    "A row per config that was trained again, the best first, with the score of each seed: (rows, seeds)"
-    wide = study.retrained.pivot(index='config', columns='seed', values='rmse')
-    wide = wide.loc[wide.mean(axis=1).sort_values(kind='stable').index]
-    return [dict(config=c, mean=row.mean(), scores=row.tolist()) for c,row in wide.iterrows()],wide.columns.tolist()
-
 def _study_page(study):
     "The page about a study"
-    trials,(retrained,seeds) = study.trials,_retrained(study)
-    database,rows = _load_study(study),_records(trials)
-    default = next(row['mean'] for row in retrained if row['config'] == 'default')
-    epochs,trial_epochs = [study.requested[o] for o in ('epochs', 'trial_epochs')]
+    trials,database = study.trials,_load_study(study)
+    wide = study.retrained.pivot(index='config', columns='seed', values='rmse')     # a row per config, the best first
+    wide = wide.loc[wide.mean(axis=1).sort_values(kind='stable').index]
+    retrained = [dict(config=c, mean=row.mean(), scores=row.tolist()) for c,row in wide.iterrows()]
     return _render('study.html', title=study.path.name,
-                   columns=trials.columns.tolist(), trials=[row.values() for row in rows],
-                   states=trials.state.value_counts().to_dict(), epochs=epochs, trial_epochs=trial_epochs,
-                   retrained=retrained, seeds=seeds, default=default, best=study.best,
+                   columns=trials.columns.tolist(), trials=[row.values() for row in _records(trials)],
+                   states=trials.state.value_counts().to_dict(), epochs=study.requested['epochs'],
+                   trial_epochs=study.requested['trial_epochs'], retrained=retrained, seeds=wide.columns.tolist(),
+                   default=wide.loc['default'].mean(), best=study.best,
                    figures=_search_figures(database) if database else [])
 
 # %% ../../nbs/51_report.pages.ipynb #3b3142b6
@@ -426,15 +334,13 @@ def write_report(
     out=None,    # HTML file to write; default: report.html in the folder of the first
 ) -> Path:       # of the file
     """Write a page that explains a run or a cross-validation, compares several, or presents a study;
-    raises `BadInput` where a folder holds none of these, or where several cannot be compared."""
+    raises `BadInput` if a folder holds none of these, or several cannot be compared."""
     given = experiments if isinstance(experiments, (list, tuple)) else [experiments]
     exps = [o if isinstance(o, Experiment) else open_experiment(o) for o in given]
     places = [os.path.realpath(o.path) for o in exps]
-    for o,place in zip(exps, places):
-        if places.count(place) > 1: raise BadInput('is given twice', file=o.path)
+    for o,place in zip(exps, places): refuse(places.count(place) > 1, 'is given twice', file=o.path)
     studies = [o for o in exps if isinstance(o, Study)]
-    if studies and len(exps) > 1:
-        raise BadInput('a study has its own page', file=studies[0].path, remedy='report it alone')
+    for o in studies: refuse(len(exps) > 1, 'a study has its own page', file=o.path, remedy='report it alone')
     page = _study_page(studies[0]) if studies else _run_page(exps)
     out = Path(out or exps[0].path/'report.html')
     with atomic_write(out) as tmp: tmp.write_text(page, encoding='utf-8', errors='backslashreplace')

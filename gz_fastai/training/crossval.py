@@ -9,13 +9,11 @@ __all__ = ['crossval', 'fold_table', 'fit_weights', 'ensemble_weights']
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import nnls
 
 from ..core import *
 from ..experiment import *
 from ..distributed import *
-from ..data.labels import *
 from ..data.catalogue import *
 from ..data.store import *
 from ..model.votes import *
@@ -26,11 +24,6 @@ from .config import *
 from .train import *
 
 # %% ../../nbs/44_training.crossval.ipynb #87ba6fae
-def _finished(out, folds):
-    "The folds that are trained"
-    records = [read_record(out/f'fold{i}') for i in range(folds)]
-    return [i for i,r in enumerate(records) if r and r.state == 'finished']
-
 def _predict(run, files, bs, device):
     "Predictions of a run for some files, one view each, and the rows that cannot be read"
     p = Predictor(run, device=device)
@@ -43,31 +36,22 @@ def _held_out(cfg, runs):
     files = [cat.files[i] for i in cat.valid]
     preds,bad = zip(*[_predict(r, files, min(256, cfg.bs), cfg.device) for r in runs])
     good = np.setdiff1d(np.arange(len(files)), bad[0])
-    targ,preds = cat.labels[cat.valid][good],np.stack(preds)[:, good]
-    votes = None if cat.counts is None else cat.schema.totals(cat.counts[cat.valid][good])
-    by,mean = dict(votes=votes, schema=cat.schema),preds.mean(0)
-    each = [galaxy_rmse(o, targ, **by) for o in preds]
-    interval = rmse_interval(mean, targ, **by)
-    return dict(galaxies=len(good), rmse=galaxy_rmse(mean, targ, **by), interval=interval, folds=each)
+    *each,mean = [Scored.of(cat, o[good], cat.valid[good]) for o in (*preds, np.mean(preds, 0))]
+    return dict(galaxies=len(good), rmse=mean.rmse(), interval=mean.interval(), folds=[o.rmse() for o in each])
 
 # %% ../../nbs/44_training.crossval.ipynb #dfc7b01e
 def _summarize(cfg, out):
     "Write the out-of-fold predictions and the scores of finished folds"
     runs = [Run(out/f'fold{i}') for i in range(cfg.folds)]
-    schema,frac = runs[0].schema,{}
-    for name,tables in (('oof', [r.predictions for r in runs]), ('oof_labels', [r.observed for r in runs]),
-                        ('oof_votes', [r.votes for r in runs])):
-        if tables[0] is None: continue
-        table = pd.concat(tables).set_index(schema.id_column)[schema.columns]
-        write_fractions(out/f'{name}.csv', table.index, table.to_numpy(), schema)
-        frac[name] = table.to_numpy()
-    pred,targ = frac['oof'],frac['oof_labels']
-    by = dict(votes=schema.totals(frac['oof_votes']) if 'oof_votes' in frac else None, schema=schema)
-    each = [r.metrics['rmse'] for r in runs]
-    res = dict(rmse=galaxy_rmse(pred, targ, **by), interval=rmse_interval(pred, targ, **by), galaxies=len(pred))
-    if 'oof_votes' in frac:
-        res['nll'] = float(np.average([r.metrics['nll'] for r in runs], weights=[r.metrics['galaxies'] for r in runs]))
-        res['vote_noise'] = vote_noise(frac['oof_votes'], schema)
+    parts,schema,each = [r.scored for r in runs],runs[0].schema,[r.metrics['rmse'] for r in runs]
+    def joined(name): return np.concatenate([getattr(o, name) for o in parts])
+    voted = parts[0].counts is not None
+    scored = Scored(joined('pred'), joined('targ'), schema, joined('counts') if voted else None, joined('ids'))
+    CrossVal.write_scored(out, scored)
+    res = dict(rmse=scored.rmse(), interval=scored.interval(), galaxies=len(scored))
+    if voted:
+        res['nll'] = float(np.average([r.metrics['nll'] for r in runs], weights=list(map(len, parts))))
+        res['vote_noise'] = vote_noise(scored.counts, schema)
     res |= dict(folds=each, mean=float(np.mean(each)), spread=float(np.std(each, ddof=1)))
     write_json(out/'metrics.json', res | dict(held_out=_held_out(cfg, runs)))
 
@@ -107,7 +91,8 @@ def crossval(
             return CrossVal(out)
         rec.pin(**cat.digest())
         for i in range(cfg.folds) if fold is None else [fold]: _train_fold(rec, cfg, i)
-        left = sorted(set(range(cfg.folds))-set(_finished(out, cfg.folds)))
+        records = [read_record(out/f'fold{i}') for i in range(cfg.folds)]
+        left = [i for i,r in enumerate(records) if r is None or r.state != 'finished']
         if left: return print(f'{out}: still to be trained: fold {", ".join(map(str, left))}')
         with locked(out/'.summary'):     # of several that end together
             if read_record(out).state == 'finished': return CrossVal(out)
@@ -147,11 +132,13 @@ def ensemble_weights(
     cvs, # several CrossVal, or their folders, over the same galaxies
 ) -> tuple: # (weights or None, out-of-fold RMSE with equal weights, the same with fitted ones)
     "Weights fitted out of fold, or None where equal ones are as good; raises `BadInput` for other galaxies or no cross-validations."
-    cvs = [o if isinstance(o, CrossVal) else CrossVal(o) for o in cvs]
-    preds,targ,votes,ids = aligned_predictions(cvs)
-    schema,whole = cvs[0].schema,preds
-    if votes is not None: preds = np.where(schema.spread(votes > 0), preds, targ)     # no error where nobody was asked
+    first,*others = [(o if isinstance(o, CrossVal) else CrossVal(o)).scored for o in cvs]
+    members = first.aligned(*others)
+    scored,targ = members[0],members[0].targ
+    whole = np.stack([o.pred for o in members])
+    preds = np.where(scored.known, whole, targ)     # no error where nobody was asked
     fitted = np.empty_like(targ)
-    for part in halves(ids): fitted[part] = np.tensordot(fit_weights(preds[:, ~part], targ[~part]), whole[:, part], 1)
-    equal,better = [galaxy_rmse(o, targ, votes, schema) for o in (whole.mean(0), fitted)]
+    for part in halves(scored.ids):
+        fitted[part] = np.tensordot(fit_weights(preds[:, ~part], targ[~part]), whole[:, part], 1)
+    equal,better = [replace(scored, pred=o).rmse() for o in (whole.mean(0), fitted)]
     return (fit_weights(preds, targ) if better < equal else None),equal,better

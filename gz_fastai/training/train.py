@@ -234,26 +234,22 @@ def _json_rows(table):
 
 def score_predictions(
     cat:Catalogue, # the galaxies
-    pred,          # (validation galaxies, columns) predicted fractions
-    seconds:float, # that the training took; None where nobody knows
+    scored:Scored, # predictions for its validation galaxies
+    seconds:float, # that the training took; None if unknown
     conc=None,     # (validation galaxies, columns) predicted concentrations, for scores that need votes
 ) -> dict:
     "What `metrics.json` says of a run."
-    targ,schema = cat.labels[cat.valid],cat.schema
-    votes = None if cat.counts is None else schema.totals(cat.counts[cat.valid])
-    def rmse(o): return galaxy_rmse(o, targ, votes, schema)
-    questions = question_rmse(pred, targ, schema, votes).join(question_accuracy(pred, targ, schema, votes))
+    questions = scored.questions()
     accuracy = questions[['accuracy', 'clear_accuracy']].mean().to_frame().T
-    res = dict(rmse=rmse(pred), interval=rmse_interval(pred, targ, votes=votes, schema=schema))
-    res |= dict(galaxies=len(targ), synthetic=cat.truth is not None)
-    res['baselines'] = {k: rmse(p) for k,p in constant_baselines(cat).items()}
+    res = dict(rmse=scored.rmse(), interval=scored.interval(), galaxies=len(scored), synthetic=cat.truth is not None)
+    res['baselines'] = {k: Scored.of(cat, p).rmse() for k,p in constant_baselines(cat).items()}
     if conc is not None:
-        scores,per,answers = vote_scores(pred, conc, cat.counts[cat.valid], schema)
+        scores,per,answers = scored.vote_scores(conc)
         questions = questions.join(per)
         res |= scores | dict(answers=_json_rows(answers))
     res |= dict(questions=_json_rows(questions), accuracy=_json_rows(accuracy)[0])
     res['seconds'] = seconds and round(seconds, 1)
-    if cat.truth is not None: res['noise_floor'] = rmse(cat.truth[cat.valid])
+    if cat.truth is not None: res['noise_floor'] = Scored.of(cat, cat.truth[cat.valid]).rmse()
     return res
 
 # %% ../../nbs/43_training.train.ipynb #35b4c754
@@ -289,13 +285,11 @@ def _save(out, cfg, cat, learn, seconds, versions):
     "Write what a run leaves: predictions, scores, and the network"
     (pred,conc),fitted = _validate(learn),None
     if conc is None: fitted,conc = _concentrations(cat, pred)
-    metrics = score_predictions(cat, pred, seconds, conc)
+    scored = Scored.of(cat, pred)
+    metrics = score_predictions(cat, scored, seconds, conc)
     views = learn.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
     merge_lora(learn.model, views)
-    ids = cat.ids[cat.valid]
-    write_fractions(out/'valid.csv', ids, pred, cat.schema)
-    write_fractions(out/'valid_labels.csv', ids, cat.labels[cat.valid], cat.schema)
-    if cat.counts is not None: write_fractions(out/'valid_votes.csv', ids, cat.counts[cat.valid], cat.schema)
+    Run.write_scored(out, scored)
     trained_on = pd.DataFrame({cat.schema.id_column: cat.ids[cat.train]})
     with atomic_write(out/'trained_on.csv') as tmp: trained_on.to_csv(tmp, index=False)
     write_model(out, learn.model, _bundle_info(cfg, cat, learn.dls, metrics, versions, fitted))
