@@ -23,8 +23,8 @@ from gz_fastai.data.images import *
 from gz_fastai.data.fits import *
 from gz_fastai.data.schema import *
 from gz_fastai.model.runs import *
-from gz_fastai.report.explore import explore
-from gz_fastai.report.gallery import Query
+from gz_fastai.explore.server import explore
+from gz_fastai.explore.gallery import Query
 
 IMAGES = Path(__file__).resolve().parent.parent/'nbs'/'images'
 

@@ -27,8 +27,8 @@ from gz_fastai.core import *
 from gz_fastai.data.catalogue import *
 from gz_fastai.data.images import *
 from gz_fastai.data.store import *
-from gz_fastai.inference.search import *
-from gz_fastai.report.gallery import *
+from gz_fastai.explore.search import *
+from gz_fastai.explore.gallery import *
 
 HERE = Path(__file__).parent
 KINDS = {'edge-on': ('Class2.1', .6), 'ring': ('Class8.1', .3), 'merger': ('Class8.6', .3)} # at least this fraction of all volunteers

@@ -7,7 +7,7 @@ from tiny import tiny_galaxies, tiny_run
 
 from gz_fastai.core import BadInput
 from gz_fastai.data.votes import to_labels
-from gz_fastai.report.gallery import Gallery, Marks, Query, open_gallery
+from gz_fastai.explore.gallery import Gallery, Marks, Query, open_gallery
 
 N = 60
 
