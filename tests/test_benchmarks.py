@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 GPU = Path(__file__).parents[1]/'benchmarks'/'gpu.py'
 
 
+@pytest.mark.services
 def test_gpu_report(tmp_path):
     tiny = '--n 40 --some 16 --side 32 --seconds .02 --bs 16 --archs test_resnet'.split()
     env = os.environ | dict(GZ_FASTAI_CACHE=str(tmp_path/'cache'), CUDA_VISIBLE_DEVICES='')

@@ -6,7 +6,7 @@
 __all__ = ['CLEAR', 'BINS', 'Scored', 'galaxy_rmse', 'calibration_error', 'GalaxyRMSE', 'QuestionAccuracy', 'VotesNLL']
 
 # %% ../../nbs/21_model.metrics.ipynb #9bd3fde2
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ class Scored:
     "Predictions for galaxies whose labels are known, and their scores."
     pred:np.ndarray        # (n, columns) predicted fractions
     targ:np.ndarray        # (n, columns) vote fractions
-    schema:Schema=GZ2      # what the columns are
+    schema:Schema=field(default_factory=lambda: GZ2) # what the columns are
     counts:np.ndarray=None # (n, columns) votes for each answer; default: unknown, and all questions count
     ids:np.ndarray=None    # (n,) galaxy IDs
     path:Path=None         # where the predictions come from, for messages
