@@ -195,6 +195,11 @@ def _seen(file, info):
     x,y,half = width//2,height//2,round(max(2, min(side, height, width)))//2
     return three_bands(px[y-half:y+half, x-half:x+half])
 
+def _overlay(seen, fall, largest):
+    "What a network sees, next to the same in gray, red where the fraction falls without a patch"
+    color = plt.get_cmap('RdBu_r')(.5+.5*fall/largest)[..., :3]
+    return (255*np.concatenate([seen, .35*seen.mean(-1, keepdims=True)+.65*color], 1).clip(0, 1)).astype(np.uint8)
+
 def _looks(subject, files, rows):
     "What the leading answer to the first question depends on, galaxy by galaxy"
     info,scored,first = subject.info,subject.scored,subject.scored.schema.slices[0]
@@ -202,12 +207,9 @@ def _looks(subject, files, rows):
                        reading=check_reading(info.get('reading')))
     leading = [first.start+int(scored.pred[i, first].argmax()) for i in rows]
     seen,falls = occlusion(subject.runs[0], store.pixels[:], leading)
-    largest,looks = max(np.abs(falls).max(), 1e-6),[]
-    for i,c,s,fall in zip(rows, leading, seen, falls):     # in gray, red where the fraction falls without a patch
-        color = plt.get_cmap('RdBu_r')(.5+.5*fall/largest)[..., :3]
-        pair = np.concatenate([s, .35*s.mean(-1, keepdims=True)+.65*color], 1)
-        image = _jpeg((255*pair.clip(0, 1)).astype(np.uint8), (448, 224))
-        looks.append(dict(id=scored.ids[i], answer=scored.schema.answers[c], fraction=scored.pred[i, c], image=image))
+    largest = max(np.abs(falls).max(), 1e-6)
+    looks = [dict(id=scored.ids[i], answer=scored.schema.answers[c], fraction=scored.pred[i, c],
+                  image=_jpeg(_overlay(s, fall, largest), (448, 224))) for i,c,s,fall in zip(rows, leading, seen, falls)]
     return dict(largest_fall=largest, looks=looks)
 
 def _galaxies(subject, cat):
