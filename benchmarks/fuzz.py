@@ -208,7 +208,8 @@ class Toml(Kind):
             got = getattr(cfg, k)
             must(got == (tuple(v) if isinstance(v, list) else v) or got != got, f'{k} is {got!r}, not {v!r}')
             s = settings()[k]
-            must(not s.range or got in s.choices or s.range.low <= got <= s.range.high, f'{k} is {got!r}')
+            numbers = got if isinstance(got, tuple) else (got,)
+            must(not s.range or got in s.choices or all(s.range.low <= o <= s.range.high for o in numbers), f'{k} is {got!r}')
         must(Config.read(self.put(as_bytes(cfg.to_toml(())))) == cfg, 'another config after to_toml')
 
 
