@@ -13,7 +13,7 @@ from PIL import Image
 from tiny import tiny_galaxies
 
 from gz_fastai.core import BadInput, read_json, write_json
-from gz_fastai.data.fits import check_reading
+from gz_fastai.data.fits import Reading
 from gz_fastai.model.runs import Run
 from gz_fastai.training import train as training
 from gz_fastai.training.config import Config
@@ -67,9 +67,9 @@ def deep(small, tmp_path_factory):
 
 
 def test_five_bands_and_a_field_of_view(deep, sky):
-    how = check_reading(deep.info['reading'])
+    how = Reading.from_dict(deep.info['reading'])
     assert (how.channels, how.fov, deep.info['args'], len(deep.info['stats'][0])) == (tuple('yzirg'), 36., dict(in_chans=5), 5)
-    assert check_reading(deep.resolved['reading']) == how
+    assert Reading.from_dict(deep.resolved['reading']) == how
     again = deep.predict([sky/IMAGES/f'{i}.fits' for i in deep.predictions.GalaxyID])
     np.testing.assert_allclose(again, deep.predictions[deep.schema.columns], atol=1e-5)
 
@@ -88,7 +88,7 @@ def test_planes_without_names(deep, sky, small, tmp_path):
     for f in (bare/IMAGES).iterdir(): fits.writeto(f, 100*fits.getdata(f), overwrite=True)
     after = replace(small, data=str(bare), weights=str(deep.path))
     with pytest.raises(BadInput, match='bands y, z, i, r, g.*no names'): training._reading(after, config_catalogue(after), None)
-    how, named = check_reading(deep.info['reading']), shutil.copytree(deep.path, tmp_path/'named')
+    how, named = Reading.from_dict(deep.info['reading']), shutil.copytree(deep.path, tmp_path/'named')
     write_json(named/'model.json', read_json(named/'model.json') | dict(reading=how.to_dict() | dict(bands=list('grizy'))))
     after = replace(after, weights=str(named))
     reading, said = training._reading(after, config_catalogue(after), None)

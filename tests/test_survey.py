@@ -70,10 +70,10 @@ def test_a_shard_that_another_process_does_is_left_to_it(run, images, tmp_path, 
     "Unless it is asked for: then it is waited for"
     busy = tmp_path/'busy'
     predict_survey(run, images, busy, shards=4, shard=0)
-    with locked(busy/'.locks'/'2'): assert predict_survey(run, images, busy, shards=4)['missing'] == [2]
+    with locked(busy/'.work'/'shard2'): assert predict_survey(run, images, busy, shards=4)['missing'] == [2]
     held, waited = threading.Event(), threading.Event()
     def hold():
-        with locked(busy/'.locks'/'2'):
+        with locked(busy/'.work'/'shard2'):
             held.set()
             waited.wait(60)
     class Stderr(io.StringIO):

@@ -430,7 +430,7 @@ def pixels(self:Gallery,
     "The picture of a galaxy; raises `BadInput` where it cannot be read."
     info,image = self.runs[0].info,self.image(i)
     if not whole: return _seen(image, info)
-    return three_bands(read_pixels(image, reading=check_reading(info.get('reading')))[0])
+    return three_bands(read_pixels(image, reading=Reading.from_dict(info.get('reading')))[0])
 
 def picture(
     px,           # (height, width, 3) bytes
@@ -657,7 +657,7 @@ def open_gallery(
     schema,info,kept = members[0].schema,members[0].info,Marks(marks, members[0].schema)
     check_place(kept.file)
     labels = None if labels is None else read_labels(labels, schema)
-    listed = _listed(images, schema, check_reading(info.get('reading')))
+    listed = _listed(images, schema, Reading.from_dict(info.get('reading')))
     problem,remedy = 'none of the images has a label','compare the IDs with the names of the images'
     if labels is not None and not listed.keys() & set(labels.ids): raise BadInput(problem, file=images, remedy=remedy)
     tables = [_predictions(o, schema) for o in given or [_predict_once(r, images, listed, device) for r in members]]

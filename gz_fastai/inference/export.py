@@ -91,7 +91,7 @@ _TOLERANCE = 1e-4 # of a fraction
 def _examples(module, images, n=24):
     "Stored pixels to compare on, (n, side, side, channels)"
     info = module.members[0].info
-    reading = check_reading(info.get('reading'))
+    reading = Reading.from_dict(info.get('reading'))
     folder = images or make_sample(n)/'images_training_rev1'
     files = [o[0] for o in find_images(folder, reading.bands if images else ()).values()][:n]
     if not files: raise BadInput('contains no images', file=images)

@@ -108,7 +108,8 @@ class Predictor:
         unsure = not hasattr(loss, 'concentrations') and self.info.get('concentration') is None
         problem,remedy = 'gives no uncertainties',"train it on votes, with loss 'votes'"
         if unsure and (std or form == 'concentrations'): raise BadInput(problem, file=self.path, remedy=remedy)
-        self.size,self.crop,self.reading = self.info['size'],self.info['crop'],check_reading(self.info.get('reading'))
+        self.size,self.crop = self.info['size'],self.info['crop']
+        self.reading = Reading.from_dict(self.info.get('reading'))
         self.mats = (view_matrices(views, model[0])/MARGIN).to(self.device)
         self.mean,self.std = [torch.tensor(o, device=self.device)[:, None, None] for o in self.info['stats']]
 
@@ -176,7 +177,8 @@ class OnnxPredictor:
     ):
         self.model = OnnxModel(model.path, device)
         self.path,self.info,self.schema,self.form = model.path,model.info,model.schema,form
-        self.size,self.crop,self.reading = self.info['size'],self.info['crop'],check_reading(self.info.get('reading'))
+        self.size,self.crop = self.info['size'],self.info['crop']
+        self.reading = Reading.from_dict(self.info.get('reading'))
         inside,run = self.info['views'],'predict with the run that it was exported from'
         if views not in (1, inside): raise BadInput(f'has {plural(inside, "view")} inside, not {views}', file=self.path, remedy='leave out views')
         if precision != 'auto': raise BadInput(f'has its own precision, not {precision}', file=self.path, remedy=run)

@@ -245,8 +245,8 @@ def __call__(self:ShardPredictor,
 ) -> dict: # as shard_counts
     "Predict a shard, unless it is there; raises `RuntimeError` where none of its many images can be read."
     done,bad = shard_files(self.out, k)
-    lock = self.out/'.locks'/str(k)
-    for o in (done, bad, lock): o.parent.mkdir(exist_ok=True)
+    lock = work_folder(self.out)/f'shard{k}'
+    for o in (done, bad): o.parent.mkdir(exist_ok=True)
     with locked(lock, wait, f'Another process is working on shard {k}; waiting for it'):
         if done.exists(): return shard_counts(self.out, k)
         listed = self.out/'images.parquet'
@@ -344,9 +344,8 @@ def _source_print(source):
 
 def _list_once(images, predictor, out):
     "List the images, unless another process did"
-    listed,lock,own = out/'images.parquet',out/'.locks'/'list',predictor.preds[0].schema.id_column
-    lock.parent.mkdir(exist_ok=True)
-    with locked(lock, notice='Another process is listing the images; waiting for it'):
+    listed,own = out/'images.parquet',predictor.preds[0].schema.id_column
+    with locked(work_folder(out)/'list', notice='Another process is listing the images; waiting for it'):
         if not listed.exists():
             _write_list(images, predictor.looks[0][2].bands, own, listed)
             some = list(open_images(next(_listed(listed, 0, 256)), own))

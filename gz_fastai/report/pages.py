@@ -108,7 +108,7 @@ def _score(subject, cat):
     rows = [(subject.name, m['rmse'], m['interval']), *[(k, v, None) for k,v in known.items() if v is not None]]
     if not alone:
         store = Store.open(cat.files, crop=info['crop'], size=info['size'], unreadable='skip',
-                           reading=check_reading(info.get('reading')))
+                           reading=Reading.from_dict(info.get('reading')))
         good = cat.exclude(store.bad.row)
         baselines = {k: Scored.of(good, p) for k,p in all_baselines(good, store).items()}
         rows += [(k, o.rmse(), o.interval()) for k,o in baselines.items()]
@@ -189,7 +189,7 @@ def _selection(scored, n=6):
 # %% ../../nbs/51_report.pages.ipynb #5b081af7
 def _seen(file, info):
     "The central square of an image that a network sees"
-    reading = check_reading(info.get('reading'))
+    reading = Reading.from_dict(info.get('reading'))
     px,how = read_pixels(file, reading=reading)
     (height,width),side = px.shape[:2],reading.fov/how['arcsec'] if reading.fov else info['crop']
     x,y,half = width//2,height//2,round(max(2, min(side, height, width)))//2
@@ -204,7 +204,7 @@ def _looks(subject, files, rows):
     "What the leading answer to the first question depends on, galaxy by galaxy"
     info,scored,first = subject.info,subject.scored,subject.scored.schema.slices[0]
     store = Store.open([files[scored.ids[i]] for i in rows], crop=info['crop'], size=info['size'], unreadable='skip',
-                       reading=check_reading(info.get('reading')))
+                       reading=Reading.from_dict(info.get('reading')))
     leading = [first.start+int(scored.pred[i, first].argmax()) for i in rows]
     seen,falls = occlusion(subject.runs[0], store.pixels[:], leading)
     largest = max(np.abs(falls).max(), 1e-6)

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from ..core import *
+from ..experiment import *
 from ..distributed import *
 from ..model.weights import *
 from ..model.optimizer import *
@@ -128,7 +129,7 @@ class Checkpoint(Callback):
     ):
         self.folder,self.rows,self.saved,self.start = Path(folder),[],None,time.time()
     @property
-    def file(self): return self.folder/'checkpoint.safetensors'
+    def file(self): return work_folder(self.folder)/'checkpoint.safetensors'
     @property
     def seconds(self): return time.time()-self.start      # of this process and of those before it
     def _averages(self): return self.learn.cbs.filter(lambda o: isinstance(o, EMACallback))

@@ -94,7 +94,7 @@ def crossval(
         records = [read_record(out/f'fold{i}') for i in range(cfg.folds)]
         left = [i for i,r in enumerate(records) if r is None or r.state != 'finished']
         if left: return print(f'{out}: still to be trained: fold {", ".join(map(str, left))}')
-        with locked(out/'.summary'):     # of several that end together
+        with locked(work_folder(out)/'summary'):     # of several that end together
             if read_record(out).state == 'finished': return CrossVal(out)
             _summarize(cfg, out)
             rec.finish()

@@ -91,7 +91,7 @@ def _as_seen(cfg, info):
     "`cfg` with the size and the crop of the run that its weights come from, unless it has its own"
     size = info['size'] if cfg.size is None else cfg.size
     if cfg.fov or cfg.crop != Config.crop: return replace(cfg, size=size)
-    if fov := check_reading(info.get('reading')).fov: return replace(cfg, size=size, fov=fov)
+    if fov := Reading.from_dict(info.get('reading')).fov: return replace(cfg, size=size, fov=fov)
     return replace(cfg, size=size, crop=info['crop'])
 
 def _alike(before, reading): return (before.channels, before.stretch) == (reading.channels, reading.stretch)
@@ -100,7 +100,7 @@ def _stats(cfg, model, reading):
     "What the input is normalized with: as the weights expect, or `None` for the statistics of the galaxies"
     if run := model_folder(cfg.weights):
         info = read_info(run)
-        return info['stats'] if _alike(check_reading(info.get('reading')), reading) else None
+        return info['stats'] if _alike(Reading.from_dict(info.get('reading')), reading) else None
     return timm_stats(model, reading.n) if cfg.pretrained or cfg.weights else None
 
 # %% ../../nbs/43_training.train.ipynb #c7d640c9
@@ -355,11 +355,11 @@ def _beside(before, reading, run):
 
 def _reading(cfg, cat, old):
     "How the images are read, as an unfinished run did or chosen now; a line on each choice"
-    if old and 'reading' in old.resolved: return check_reading(old.resolved['reading'], old.path),[]
+    if old and 'reading' in old.resolved: return Reading.from_dict(old.resolved['reading'], old.path),[]
     run,bands = model_folder(cfg.weights),cfg.bands
     if not run: return choose_reading(cat.files, bands, cfg.fov)
     info = read_info(run)
-    before,notes = check_reading(info.get('reading')),[]
+    before,notes = Reading.from_dict(info.get('reading')),[]
     if before.bands and not bands and fits_among(cat.files):
         bands = ','.join(before.bands)
         notes = [f'bands {bands}: the weights come from {run}']
@@ -422,7 +422,7 @@ def _train(cfg, cbs, start):
     cat = once_per_machine(lambda: config_catalogue(cfg))
     check_loss(cfg.loss, cat.schema, cat.counts is not None, cat.labels_file)
     reading,seen = _reading(cfg, cat, old)
-    if processes() > 1: reading = check_reading(told(reading.to_dict()))
+    if processes() > 1: reading = Reading.from_dict(told(reading.to_dict()))
     cfg,notes = _checked_recipe(cfg, cat.schema, device, reading.n)
     same = 'start them all with the same settings, on the same kind of device'
     agree('settings', [config_record(cfg), multiplies_bfloat16(device)], same)

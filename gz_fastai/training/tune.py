@@ -207,7 +207,7 @@ def _objective(cfg, space, archs, out):
         return train(replace(cfg, **params, out=str(folder)), cbs=[prune]).metrics['rmse']
     def run(trial):
         trial.set_user_attr('begun', os.getpid())
-        folder = out/'trials'/f'{trial.number:04d}'
+        folder = work_folder(out)/'trials'/f'{trial.number:04d}'
         shutil.rmtree(folder, ignore_errors=True)
         try: return score(trial, folder)
         except optuna.TrialPruned: raise
@@ -261,7 +261,7 @@ def _search(study, objective, remaining, out):
         print(_progress_line(study, trial, remaining), flush=True)
         for kind in ('cuda', 'mps'):
             if getattr(torch, kind).is_available(): getattr(torch, kind).empty_cache()
-    turn = FileLock(out/'.next')          # from counting the trials until the next one is among them
+    turn = FileLock(work_folder(out)/'next')          # from counting the trials until the next one is among them
     broken,waiting,tries = [],False,0
     def quiet(trial):
         turn.release()
@@ -360,7 +360,7 @@ def _check_space(study, space):
 def _open(cfg, study, storage, trial_epochs, first, space, out):
     "The study with its first trial; one process makes both, the others wait"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with locked(out/'.first'):
+    with locked(work_folder(out)/'first'):
         s = open_study(study, storage or f'sqlite:///{out/"study.db"}', trial_epochs, cfg.seed)
         _check_space(s, space)
         if not s.get_trials(deepcopy=False): s.enqueue_trial(first, skip_if_exists=True)
@@ -370,7 +370,7 @@ def _finish_once(rec, *args):
     "Finish the study, unless another process does"
     out = rec.path
     with contextlib.ExitStack() as stack:
-        try: stack.enter_context(locked(out/'.retrain', wait=False))
+        try: stack.enter_context(locked(work_folder(out)/'retrain', wait=False))
         except BadInput: return print(f'{out}: another process is retraining the best trials')
         if read_record(out).state == 'finished': return print(f'{out}: another process has finished the study')
         _finish(*args)
