@@ -67,19 +67,16 @@ class StorePixels(_LooksUp):
         self.pixels,self.crop,self.size,self.reading = store.pixels,store.crop,store.size,store.reading
         if fits_on(store.pixels.nbytes, device): self.resident = torch.from_numpy(store.pixels).to(device)
 
-    def _look_up(self, rows):
-        if self.pixels is None: raise BadInput('an exported learner has no galaxies', remedy='give it image files')
-        if self.resident is None: return torch.from_numpy(self.pixels[rows])
-        return self.resident[torch.as_tensor(rows, device=self.resident.device)]
-
-    def _read(self, files):
-        def one(f): return read_stored(f, self.crop, self.size, self.reading)
-        return torch.from_numpy(np.stack(list(in_threads(one, files, 'Decoding images'))))
-
     def encodes(self, items):
         each = items if isinstance(items, list) else [items]
-        if isinstance(each[0], (int, np.integer)) or np.ndim(each[0]) == 1: px = self._look_up(items)
-        else: px = self._read(each) if each is items else self._read(each)[0]
+        if isinstance(each[0], (int, np.integer)) or np.ndim(each[0]) == 1:     # rows
+            refuse(self.pixels is None, 'an exported learner has no galaxies', remedy='give it image files')
+            if self.resident is None: px = torch.from_numpy(self.pixels[items])
+            else: px = self.resident[torch.as_tensor(items, device=self.resident.device)]
+        else:
+            def read(o): return read_stored(o, self.crop, self.size, self.reading)
+            px = torch.from_numpy(np.stack(list(in_threads(read, each, 'Decoding images'))))
+            if each is not items: px = px[0]
         return TensorImage(px.movedim(-1, -3))
 
 # %% ../../nbs/19_data.loaders.ipynb #277a50e3
@@ -121,16 +118,6 @@ class GalaxyDL(TfmdDL):
             if items: yield tuple(tl.tfms(items) for tl in self.dataset.tls)
 
 # %% ../../nbs/19_data.loaders.ipynb #6b9b8d7e
-def _check_store(store, cat, crop, size):
-    if (len(store), store.crop, store.size) == (len(cat), crop, size): return
-    problem = f'{store} does not belong to {plural(len(cat), "galaxy", "galaxies")}, crop {crop} and size {size}'
-    raise BadInput(problem, remedy='Store.open(cat.files, crop, size) makes the one that does')
-
-def _view_tfms(tfms, size):
-    "Batch transforms within a `CentralView`"
-    tfms = galaxy_transforms(size) if tfms is None else list(tfms)
-    return tfms if any(isinstance(t, CentralView) for t in tfms) else setup_aug_tfms([CentralView(size), *tfms])
-
 def _galaxy_block(cat, store, device, batch_tfms):
     images = TransformBlock(type_tfms=StorePixels(store, device), dl_type=GalaxyDL)
     labels = VoteFractions(cat.labels, cat.schema) if cat.counts is None else VoteCounts(cat.counts, cat.schema)
@@ -154,14 +141,17 @@ class GalaxyDataLoaders(DataLoaders):
         """Loaders of `cat`'s training and validation galaxies, with the store built where needed; raises `BadInput`
         on an unreadable image or a store of other galaxies. Galaxies whose image `store` skipped are in neither.
         A pretrained model needs the `stats` of its data config."""
-        if bs < 1: raise BadInput(f'bs must be at least 1, not {bs}')
+        refuse(bs < 1, f'bs must be at least 1, not {bs}')
         store = store or Store.open(cat.files, crop=crop, size=size, reading=choose_reading(cat.files)[0])
-        _check_store(store, cat, crop, size)
+        fits,galaxies = (len(store), store.crop, store.size) == (len(cat), crop, size),plural(len(cat), 'galaxy', 'galaxies')
+        remedy = 'make one with Store.open(cat.files, crop, size)'
+        refuse(not fits, f'{store} does not belong to {galaxies}, crop {crop} and size {size}', remedy=remedy)
         cat = cat.exclude(store.bad.row)
         stats = stats or pixel_stats(store, cat.train)
         device = default_device() if device is None else torch.device(device)
-        tfms = _view_tfms(batch_tfms, size) + [Normalize.from_stats(*stats)]
-        block = _galaxy_block(cat, store, device, tfms)
+        tfms = galaxy_transforms(size) if batch_tfms is None else list(batch_tfms)
+        if not any(isinstance(t, CentralView) for t in tfms): tfms = setup_aug_tfms([CentralView(size), *tfms])
+        block = _galaxy_block(cat, store, device, [*tfms, Normalize.from_stats(*stats)])
         dls = block.dataloaders(range(len(cat)), bs=min(bs, len(cat.train)), num_workers=0, device=device)
         dls = cls(*dls.loaders, device=dls.device)
         dls.schema,dls.c,dls.size,dls.crop,dls.stats = cat.schema,len(cat.schema),size,crop,stats
@@ -178,7 +168,7 @@ def test_dl(self:GalaxyDataLoaders,
     "A loader of other galaxies' images, seen as in validation; raises `BadInput` on one that cannot be read."
     single = isinstance(test_items, (str, Path)) or getattr(test_items, 'ndim', 0) == 3
     items = [test_items] if single else list(test_items)
-    if not items: raise BadInput('there are no image files')
+    refuse(not items, 'there are no image files')
     return DataLoaders.test_dl(self, items, rm_type_tfms=rm_type_tfms or 0, **kwargs)
 
 @patch

@@ -27,13 +27,7 @@ _ODDITIES = GZ2.questions[7].answers
 _ODD_EDGE_ON = [.04, .03, .16, .12, .22, .35, .08] # how often each oddity occurs among odd edge-on disks
 _ODD = [.23, .06, .15, .16, .16, .23, .01]         # and among all other odd galaxies
 
-def _draw_disk(rng):
-    "What makes a disk galaxy"
-    tilt,bulge = rng.uniform(.1, 1),rng.beta(1.5, 2.4)
-    age,boxy,bar = np.clip(rng.normal(.15+.7*bulge, .18), 0, 1),rng.beta(.6, 1.5),rng.beta(.5, 1.3)
-    arms,n_arms = rng.beta(.9, 1.1),int(rng.choice([1, 2, 3, 4, 5], p=[.12, .6, .16, .06, .06]))
-    return dict(tilt=tilt, round=tilt, bulge=bulge, age=age, boxy=boxy, bar=bar, arms=arms, n_arms=n_arms,
-                pitch=rng.uniform(6, 36), clumps=rng.beta(1, 3))
+
 
 # %% ../../nbs/13_data.sample.ipynb #792af6db
 def draw_galaxy(
@@ -45,7 +39,12 @@ def draw_galaxy(
              psf=rng.lognormal(np.log(1.9), .45), snr=rng.lognormal(np.log(16), .55),
              tilt=1., round=rng.uniform(.42, 1), age=rng.beta(7, 2), bulge=1., boxy=0., bar=0.,
              arms=0., n_arms=2, pitch=20., clumps=0., odd=None)
-    if kind == 'disk': g |= _draw_disk(rng)
+    if kind == 'disk':
+        tilt,bulge = rng.uniform(.1, 1),rng.beta(1.5, 2.4)
+        age,boxy,bar = np.clip(rng.normal(.15+.7*bulge, .18), 0, 1),rng.beta(.6, 1.5),rng.beta(.5, 1.3)
+        arms,n_arms = rng.beta(.9, 1.1),int(rng.choice([1, 2, 3, 4, 5], p=[.12, .6, .16, .06, .06]))
+        g |= dict(tilt=tilt, round=tilt, bulge=bulge, age=age, boxy=boxy, bar=bar, arms=arms, n_arms=n_arms,
+                  pitch=rng.uniform(6, 36), clumps=rng.beta(1, 3))
     if rng.random() < .15 and kind != 'star':
         edge = kind == 'disk' and g['tilt'] < .3
         g['odd'] = str(rng.choice(_ODDITIES, p=_ODD_EDGE_ON if edge else _ODD))
@@ -289,24 +288,21 @@ def sample_info(
     except BadInput: return None
     return info if isinstance(info, dict) and info.get('synthetic') is True else None
 
-# %% ../../nbs/13_data.sample.ipynb #f234df01
-def _make_one(i, seed, file, campaign, volunteers):
-    "Galaxy `i` of a sample, with its image: its fractions without and with the noise of the votes"
-    rng = np.random.default_rng([seed, i])
-    g,schema = draw_galaxy(rng),CAMPAIGNS[campaign].schema
-    cond = campaign_probabilities(g, campaign)
-    usual = campaign == 'gz2' and volunteers == 40      # a sample is the same for ever
-    votes = cast_votes(cond[None], rng if usual else np.random.default_rng([seed, i, 1]), volunteers, schema)[0]
-    render_galaxy(g, rng).save(file, quality=88)
-    return schema.cumulative(cond),votes
-
 # %% ../../nbs/13_data.sample.ipynb #52710ac2
 def _make_sample(folder, n, seed, campaign, volunteers):
     "Fill an empty folder with a sample"
     images,schema = folder/_IMAGES,CAMPAIGNS[campaign].schema
     images.mkdir()
     ids = 1+_MOST_GALAXIES*(seed+1)+np.arange(n)   # larger than Kaggle's, and different for each seed
-    def one(i): return _make_one(i, seed, images/f'{ids[i]}.jpg', campaign, volunteers)
+    usual = campaign == 'gz2' and volunteers == 40      # a sample is the same for ever
+    def one(i):
+        "A galaxy with its image: its fractions without and with the noise of the votes"
+        rng = np.random.default_rng([seed, i])
+        g = draw_galaxy(rng)
+        cond = campaign_probabilities(g, campaign)
+        votes = cast_votes(cond[None], rng if usual else np.random.default_rng([seed, i, 1]), volunteers, schema)[0]
+        render_galaxy(g, rng).save(images/f'{ids[i]}.jpg', quality=88)
+        return schema.cumulative(cond),votes
     truth,votes = map(np.array, zip(*in_threads(one, range(n), 'Making synthetic galaxies')))
     index = pd.Index(ids, name=schema.id_column)
     labels = {f'{_LABELS}.csv': votes} if campaign == 'gz2' else {'votes.csv': (votes*volunteers).round().astype(int)}
@@ -324,7 +320,7 @@ def make_sample(
     check_choice('campaign', campaign, SAMPLE_CAMPAIGNS)
     seats = ('volunteers', volunteers, 1, 10**4)
     for name,value,low,most in (('n', n, 1, _MOST_GALAXIES), ('seed', seed, 0, _MOST_SEEDS), seats):
-        if not low <= value <= most: raise BadInput(f'{name} must be {low:,} to {most:,}, not {value:,}')
+        refuse(not low <= value <= most, f'{name} must be {low:,} to {most:,}, not {value:,}')
     other = {k: v for k,v,usual in (('campaign', campaign, 'gz2'), ('volunteers', volunteers, 40)) if v != usual}
     info = dict(synthetic=True, n=n, seed=seed, version=SAMPLE_VERSION) | other
     name = '-'.join([f'sample-v{SAMPLE_VERSION}-{n}-seed{seed}', *map(str, other.values())])

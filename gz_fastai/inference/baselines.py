@@ -17,7 +17,6 @@ from ..data.labels import *
 from ..data.fits import *
 from ..data.catalogue import *
 from ..data.store import *
-
 from ..model.metrics import *
 from .predict import *
 

@@ -17,11 +17,11 @@ from ..data.schema import *
 # %% ../../nbs/20_model.losses.ipynb #4604d137
 def _groups(schema):
     "(questions, most answers) column of each answer; the number of columns stands for 'no such answer'"
-    n,widest = len(schema),max(2, *(s.stop-s.start for s in schema.slices))
-    groups = torch.full((len(schema.slices), widest), n)
-    for q,s in enumerate(schema.slices):
-        groups[q, :s.stop-s.start] = torch.arange(s.start, s.stop)
-        if s.stop-s.start == 1: groups[q, 1] = n+1     # yes or no: 'no' has no column
+    n = len(schema)
+    groups = torch.full((len(schema.sizes), max(2, *schema.sizes)), n)
+    for q,(s,size) in enumerate(zip(schema.slices, schema.sizes)):
+        groups[q, :size] = torch.arange(s.start, s.stop)
+        if size == 1: groups[q, 1] = n+1     # yes or no: 'no' has no column
     return groups
 
 def _paths(schema, groups):
@@ -112,9 +112,8 @@ class _ByQuestion(nn.Module):
     def __init__(self, schema):
         super().__init__()
         groups = _groups(schema).clamp_max(len(schema))
-        of = torch.tensor(schema.spread(range(len(schema.slices))))     # the question of each column
         self.register_buffer('groups', groups, persistent=False)
-        self.register_buffer('of', of, persistent=False)
+        self.register_buffer('of', torch.tensor(schema.question_of), persistent=False)
 
     def forward(self, x):
         if self.groups.device != x.device: self.to(x.device)
@@ -228,7 +227,7 @@ def check_loss(
     "Raise `BadInput` where the loss is `votes` and the labels are fractions, or a question has one answer."
     if name != 'votes': return
     remedy = 'gz_fastai_data convert TABLE --to counts --votes 40'
-    if not counts: raise BadInput("loss 'votes' needs votes, and the labels are fractions", file=file, remedy=remedy)
+    refuse(not counts, "loss 'votes' needs votes, and the labels are fractions", file=file, remedy=remedy)
     one = [q.text for q in schema.questions if len(q.answers) == 1]
-    problem = f"loss 'votes' needs the votes of every answer, and {one[0]!r} has one answer alone" if one else ''
-    if one: raise BadInput(problem, file=file, remedy=f'add a column for its other answer, or {remedy}')
+    refuse(one, lambda o: f"loss 'votes' needs the votes of every answer, and {o[0]!r} has one answer alone",
+           file=file, remedy=f'add a column for its other answer, or {remedy}')

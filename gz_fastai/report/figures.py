@@ -22,7 +22,6 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from ..data.schema import *
 from ..data.fits import *
 from ..data.loaders import *
-
 from ..model.metrics import *
 from ..model.runs import *
 from ..inference.predict import *
@@ -134,7 +133,7 @@ def plot_questions(
 # %% ../../nbs/50_report.figures.ipynb #04dcd862
 @_style
 def plot_reliability(
-    table,        # from calibration
+    table,        # from Scored.calibration
     question:int, # its number, from 1
 ) -> Figure:
     "Predicted against observed fractions of one question's answers; the area of a point is the number of galaxies."
@@ -154,7 +153,7 @@ def plot_reliability(
 
 # %% ../../nbs/50_report.figures.ipynb #e38ceb4c
 def _rows(schema):
-    "The tree from the top: (depth, question, column or `None` for the question itself, row of the answer it hangs on)"
+    "The tree from the top: (depth, question, column or `None` for the question itself, row of the answer that leads to it)"
     res,kids = [],{}
     for q,parents in enumerate(schema.parents): kids.setdefault(parents[0] if len(parents) == 1 else None, []).append(q)
     def add(q, depth, above):
@@ -166,26 +165,18 @@ def _rows(schema):
     for q in kids[None]: add(q, 0, None)
     return res
 
-def _heading(schema, q):
-    "The campaign above its first question, where there are several"
-    names = [o.campaign or schema.name for o in schema.questions]
-    return [f'Campaign {_short(names[q], 30)}'] if len(schema.campaigns) > 1 and q == names.index(names[q]) else []
-
-def _after(schema, q):
-    "Which answers lead to a question, where it is not one"
-    if len(schema.parents[q]) < 2: return []
-    answers = [a for o in schema.questions for a in o.answers]
-    return wrap('after ' + ' or '.join(answers[c] for c in schema.parents[q]), 44)
-
 def _row_lines(schema, depth, q, c):
-    "The text of a row; a long question takes several lines"
-    question = schema.questions[q]
-    if c is None: return _heading(schema, q) + wrap(question.text, 44-4*depth) + _after(schema, q)
-    return [_short(question.answers[c-schema.slices[q].start], 28-3*depth)]
+    "The text of a row: an answer, or a question in several lines, perhaps with its campaign and the answers that lead to it"
+    if c is not None: return [_short(schema.answers[c], 28-3*depth)]
+    names,parents = [o.campaign or schema.name for o in schema.questions],schema.parents[q]
+    first = len(schema.campaigns) > 1 and q == names.index(names[q])
+    heading = [f'Campaign {_short(names[q], 30)}'] if first else []
+    after = wrap('after ' + ' or '.join(schema.answers[c] for c in parents), 44) if len(parents) > 1 else []
+    return heading + wrap(schema.questions[q].text, 44-4*depth) + after
 
 # %% ../../nbs/50_report.figures.ipynb #fcf5c8f2
 def _draw_row(ax, x, y, lines, bold=False, branch=None):
-    "Write the text of a row, with a line to the answer it hangs on at the height `branch`"
+    "Write the text of a row, with a line to the answer that leads to it at the height `branch`"
     weight = 'bold' if bold else 'normal'
     for i,text in enumerate(lines): ax.text(x, y+i, text, fontsize=_SMALL, va='center', weight=weight)
     if branch is not None: ax.plot([x-.05, x-.05, x-.01], [branch+.4, y, y], color=_GRAY, lw=.7)

@@ -20,20 +20,6 @@ from .config import *
 from .train import *
 
 # %% ../../nbs/46_training.curve.ipynb #82f2b30d
-def _numbers(given, most):
-    "How many galaxies to train on, in increasing order"
-    res = sorted({max(2, most//k) for k in (16, 8, 4, 2, 1)} if given is None else {int(o) for o in given})
-    wrong = [o for o in res if not 2 <= o <= most]
-    if wrong: raise BadInput(f'cannot train on {wrong[0]} of {most} training galaxies', remedy=f'choose numbers from 2 to {most}')
-    return res
-
-def _row(run, cfg):
-    "The row of a finished run"
-    m,known = run.metrics,run.info['trained_on']['galaxies']      # fewer than n where images are unreadable
-    low,high = m['interval']
-    scores = dict(rmse=m['rmse'], low=low, high=high, seconds=m['seconds'])
-    return dict(galaxies=known, seed=cfg.seed, epochs=cfg.epochs) | scores | dict(run=str(run.path))
-
 def learning_curve(
     cfg:Config,       # what is trained, with epochs for all galaxies, and the folder out; its seed is not used
     numbers=None,     # of galaxies to train on; default: all training galaxies, a half, and so on to a sixteenth
@@ -41,21 +27,25 @@ def learning_curve(
 ) -> pd.DataFrame:    # galaxies, seed, epochs, RMSE with its 95% interval, seconds, folder of the run
     """Train on more and more of the training galaxies. The same call resumes, one with other numbers or seeds adds to it; each run
     is a folder. Raises `BadInput` as `train`."""
-    if cfg.out is None: raise BadInput('a learning curve needs a folder', remedy='set out')
-    if cfg.minutes: raise BadInput('a learning curve needs a number of epochs', remedy='set epochs, not minutes')
+    refuse(cfg.out is None, 'a learning curve needs a folder', remedy='set out')
+    refuse(cfg.minutes, 'a learning curve needs a number of epochs', remedy='set epochs, not minutes')
     for o in ('train_galaxies', 'fold'):
-        if getattr(cfg, o) is not None: raise BadInput(f'a learning curve chooses its own galaxies, so {o} cannot be set')
+        refuse(getattr(cfg, o) is not None, f'a learning curve chooses its own galaxies, so {o} cannot be set')
     cat = config_catalogue(cfg, verbose=False)
     most,rows = len(cat.train),[]
-    numbers = _numbers(numbers, most)
+    numbers = sorted({max(2, most//k) for k in (16, 8, 4, 2, 1)} if numbers is None else {int(o) for o in numbers})
+    wrong,remedy = [o for o in numbers if not 2 <= o <= most],f'choose numbers from 2 to {most}'
+    refuse(wrong, lambda o: f'cannot train on {o[0]} of {most} training galaxies', remedy=remedy)
     asked = {k: v for k,v in config_record(cfg).items() if k != 'seed'}
     with claim('curve', cfg.out, asked, config_defaults()) as rec:
         rec.pin(**cat.digest())
         for seed,n in [(int(s), n) for s in dict.fromkeys(seeds) for n in numbers]:
             check_time()
             epochs,out = round(cfg.epochs*(most/n)**.5),str(rec.path/f'{n}-{seed}')
-            c = replace(cfg, train_galaxies=n, seed=seed, epochs=epochs, out=out)
-            rows.append(_row(train(c), c))
+            run = train(replace(cfg, train_galaxies=n, seed=seed, epochs=epochs, out=out))
+            m,known = run.metrics,run.info['trained_on']['galaxies']      # fewer than n if images are unreadable
+            scores = dict(zip(('rmse', 'low', 'high', 'seconds'), (m['rmse'], *m['interval'], m['seconds'])))
+            rows.append(dict(galaxies=known, seed=seed, epochs=epochs) | scores | dict(run=out))
         rec.finish()
     return pd.DataFrame(rows)
 
@@ -90,12 +80,12 @@ class PowerLaw:
         galaxies, # numbers of training galaxies, three different ones or more
         rmse,     # of the network that was trained on each
     ):
-        "Raises `BadInput` where there are too few of them, or one is not a number."
+        "Raises `BadInput` if there are too few of them, or one is not a number."
         n,y = [np.asarray(o, dtype=float) for o in (galaxies, rmse)]
         good = n.shape == y.shape and np.isfinite([n, y]).all() and (n >= 1).all() and (y >= 0).all()
-        if not good: raise BadInput('a power law needs as many errors as numbers of galaxies, all finite')
-        few = len(np.unique(n)) < 3 or len(y) < 4
-        if few: raise BadInput('a power law needs four runs, with three numbers of galaxies', remedy='train on more numbers')
+        refuse(not good, 'a power law needs as many errors as numbers of galaxies, all finite')
+        few,remedy = len(np.unique(n)) < 3 or len(y) < 4,'train on more numbers'
+        refuse(few, 'a power law needs four runs, with three numbers of galaxies', remedy=remedy)
         self.galaxies,self.rmse,self.n = n,y,n.max()      # curves have n/self.n for n
         x,w = (n/self.n)[:, None]**-_EXPONENTS,np.sqrt(n/self.n)
         self.best = _best(x, y, w)
