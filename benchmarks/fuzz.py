@@ -384,7 +384,7 @@ class Picture(Kind):
         if kind != b'zip': return read_image(file)
         for name, files in find_images(file).items():
             im, _ = read_image(files[0])
-            with zipfile.ZipFile(file) as z: member = z.read(files[0].at)
+            with zipfile.ZipFile(file) as z: member = z.read(files[0].part.removeprefix('zip:'))
             must(np.array_equal(np.asarray(im), np.asarray(Image.open(io.BytesIO(member)).convert('RGB'))), 'other pixels')
 
 

@@ -570,14 +570,13 @@ def _make_data(folder, **given):
 
 def _cache(clear=False):
     "List the cache, or clear it"
-    from gz_fastai.data.store import cached_stores, clear_cache
-    from gz_fastai.data.images import in_bytes
-    if clear: return print(f'{cache_home()}: {in_bytes(clear_cache())} removed')
+    from gz_fastai.files import cached_stores, clear_cache, format_bytes
+    if clear: return print(f'{cache_home()}: {format_bytes(clear_cache())} removed')
     table = cached_stores()
-    shown = table.assign(bytes=table.bytes.map(in_bytes), finished=table.finished.map({True: 'yes', False: 'no'}))
+    shown = table.assign(bytes=table.bytes.map(format_bytes), finished=table.finished.map({True: 'yes', False: 'no'}))
     columns = ['name', 'bytes', 'images', 'crop', 'size', 'finished', 'used']
     if len(table): print(shown[columns].to_string(index=False, na_rep=''))
-    print(f'{cache_home()}: {in_bytes(table.bytes.sum())}; gz_fastai_data cache --clear removes it, GZ_FASTAI_CACHE names another folder')
+    print(f'{cache_home()}: {format_bytes(table.bytes.sum())}; gz_fastai_data cache --clear removes it, GZ_FASTAI_CACHE names another folder')
 
 def data_command(
     argv=None, # arguments; default: those of the process

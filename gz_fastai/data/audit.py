@@ -105,29 +105,29 @@ def _look_at(file, in_all_turns, reading):
 
 def _audit_images(files, is_valid, found, reading):
     "Find images that cannot be read, that are unlike most, and near duplicates; size and mode of most"
-    def look(f): return _look_at(f, is_valid.get(image_name(f)), reading)
+    def look(f): return _look_at(f, is_valid.get(f.id), reading)
     seen = list(in_threads(look, files, 'Reading images'))
     good,by_side = [],{True: [], False: [], None: []}     # images of no galaxy are on no side
     for f,o in zip(files, seen):
-        if isinstance(o, BadInput): found.append(_finding('unreadable image', f, o.problem, id=image_name(f)))
-        else: good.append((f, o[0])), by_side[is_valid.get(image_name(f))].append((f, o[1]))
+        if isinstance(o, BadInput): found.append(_finding('unreadable image', f, o.problem, id=f.id))
+        else: good.append((f, o[0])), by_side[is_valid.get(f.id)].append((f, o[1]))
     if not good: return None
     for k,kind in enumerate(('image size', 'image mode')):
         usual = Counter(o[k] for _,o in good).most_common(1)[0][0]
-        found += [_finding(kind, f, f'{o[k]}; most have {usual}', id=image_name(f)) for f,o in good if o[k] != usual]
+        found += [_finding(kind, f, f'{o[k]}; most have {usual}', id=f.id) for f,o in good if o[k] != usual]
     train,valid = by_side[False],by_side[True]
     if train and valid:
         for i,j in near_duplicates(*(np.stack([o for _,o in side]) for side in (train, valid))):
             f,twin = valid[j][0],train[i][0]
             message = f'is held out, and almost equals {twin.name}, which is trained on'
-            found.append(_finding('near duplicate', f, message, id=image_name(f)))
+            found.append(_finding('near duplicate', f, message, id=f.id))
     return Counter(o for _,o in good).most_common(1)[0][0]
 
 # %% ../../nbs/16_data.audit.ipynb #f1f2b0a1
 def _notes(source, files, crop, reading):
-    "What may be meant: files that are passed over, a crop unlike the images"
-    others = passed_over(source, names=3)
-    res = [f'passed over in {source}: {others}'] if others else []
+    "What may be meant: files that are skipped, a crop unlike the images"
+    others = skipped_files(source, names=3)
+    res = [f'skipped in {source}: {others}'] if others else []
     sizes = []
     for f in files[::-(-len(files)//9)] if files else []:
         try: sizes.append(read_image(f, reading=reading)[0].size)
@@ -191,7 +191,7 @@ def audit_folder(
         res |= dict(labels=str(file), rows=len(read_labels)) | _described(read_labels)
         kind = 'images'
         named,source,names = locate_images(path, images, read_labels, band_list(bands))
-        there = {n: [f] for n,f in zip(names, named or []) if f.is_file()}
+        there = {n: [f] for n,f in zip(names, named or []) if f.exists()}
         by_name = find_images(source, band_list(bands)) if named is None else there
         files = [f for same in by_name.values() for f in same]
         reading,chosen = choose_reading(files, bands, fov)

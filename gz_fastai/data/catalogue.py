@@ -6,7 +6,7 @@
 __all__ = ['HELD_OUT', 'unit_hash', 'halves', 'equal_parts', 'Catalogue']
 
 # %% ../../nbs/14_data.catalogue.ipynb #bc8c6a18
-import copy, hashlib
+import copy, hashlib, os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from ..core import *
 from .schema import *
 from .labels import *
+from .images import *
 from .labels import _and_n_more
 from .votes import *
 from .sample import *
@@ -149,19 +150,19 @@ def _table_ids(table, column, where):
     "The IDs of a table, as text"
     res = []
     for r,o in enumerate(table[column]):
-        try: res.append(id_text(o))
-        except BadInput as e: raise BadInput(e.problem, remedy=e.remedy, **where(r)) from None
-        if not res[-1]: raise BadInput(f'has no {column}', **where(r))
+        res.append(id_text(o, **where(r)))
+        refuse(not res[-1], f'has no {column}', **where(r))
     return np.array(res, dtype=object)
 
 # %% ../../nbs/14_data.catalogue.ipynb #367eda37
 def _table_files(table, column, ids, where):
     "The image files that a table names"
-    files = [o if isinstance(o, Path) or not isinstance(o, str) else Path(o) for o in table[column]]
-    for r,f in enumerate(files):
-        if not hasattr(f, 'exists'): raise BadInput(f'has no {column}', id=ids[r], **where(r))
-        if not f.exists(): raise BadInput(f'no image {f}', id=ids[r], remedy='get it, or remove the row', **where(r))
-    return files
+    res = []
+    for r,o in enumerate(table[column]):
+        refuse(not isinstance(o, (str, os.PathLike)), f'has no {column}', id=ids[r], **where(r))
+        res.append(as_image(o))
+        refuse(not res[-1].exists(), f'no image {o}', id=ids[r], remedy='get it, or remove the row', **where(r))
+    return res
 
 def _first_column(table, given, usual):
     "The column that is named, or the first of the usual ones that is there"

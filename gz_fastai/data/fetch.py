@@ -18,36 +18,28 @@ _PAGE = f'https://www.kaggle.com/c/{_COMPETITION}'
 COMPETITION_FILES = (f'{_LABELS}.zip', f'{_IMAGES}.zip', 'images_test_rev1.zip', 'central_pixel_benchmark.zip')
 
 # %% ../../nbs/15_data.fetch.ipynb #21b7d065
-def _how_to_get(folder):
-    files = ', '.join(COMPETITION_FILES)
-    token = 'create a token on https://www.kaggle.com/settings and put it where it says'
-    download = f'download {files} from {_PAGE}/data into {folder}'
-    return f'make an account, accept the rules on {_PAGE}/rules, {token}; or {download}'
-
 def _is_zip(file): return Path(file).is_file() and zipfile.is_zipfile(file)
 
-def _download(kagglehub, name, folder):
-    "Download a file into a folder"
-    try: got = kagglehub.competition_download(_COMPETITION, path=name)    # into its cache, so that it can resume
-    except Exception as e:   # of requests, kagglehub and kagglesdk
-        reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise BadInput(f'Kaggle refused {name} ({reason})', remedy=_how_to_get(folder)) from None
-    if not _is_zip(got): raise BadInput(f'what Kaggle sent as {name} is no zip', file=got, remedy=_how_to_get(folder))
-    with atomic_write(folder/name) as tmp: shutil.move(got, tmp)
-
-# %% ../../nbs/15_data.fetch.ipynb #440330d8
 def fetch_competition(
     folder, # where to put the files
 ) -> Path:  # the folder, for Catalogue
-    """Download the competition's files; raises `BadInput` with what to do where kagglehub is missing, Kaggle refuses,
-    or the folder cannot be written."""
+    """Download the competition's files; raises `BadInput` with what to do if kagglehub is missing, Kaggle refuses,
+    or the folder cannot be written to."""
     try: import kagglehub
     except Exception as e:   # of its dependencies
         raise BadInput(f'downloading needs kagglehub ({e})', remedy='pip install kagglehub') from None
     folder = Path(folder)
+    download = f'download {", ".join(COMPETITION_FILES)} from {_PAGE}/data into {folder}'
+    token = 'create a token on https://www.kaggle.com/settings and put it where it says'
+    remedy = f'make an account, accept the rules on {_PAGE}/rules, {token}; or {download}'
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in COMPETITION_FILES:
-            if not _is_zip(folder/name): _download(kagglehub, name, folder)
+            if _is_zip(folder/name): continue
+            try: got = kagglehub.competition_download(_COMPETITION, path=name)    # into its cache, so that it can resume
+            except Exception as e:   # of requests, kagglehub and kagglesdk
+                raise BadInput(f'Kaggle refused {name} ({first_line(e).strip()})', remedy=remedy) from None
+            refuse(not _is_zip(got), f'what Kaggle sent as {name} is no zip', file=got, remedy=remedy)
+            with atomic_write(folder/name) as tmp: shutil.move(got, tmp)
     except OSError as e: raise BadInput(e.strerror or str(e), file=folder, remedy='choose another folder') from None
     return folder

@@ -6,12 +6,14 @@
 __all__ = ['label_source', 'image_source', 'match_images', 'locate_images', 'galaxy_files']
 
 # %% ../../nbs/13a_data.find.ipynb #29eb2b8f
+import os
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from ..core import *
+from ..files import *
 from .schema import *
 from .images import *
 from .labels import *
@@ -21,38 +23,7 @@ from .votes import *
 from .sample import *
 
 # %% ../../nbs/13a_data.find.ipynb #d9f8f3b0
-def _all_in_one(path, name):
-    "Kaggle's file of that name out of the one zip of all files, in the cache; `None` where there is none"
-    for z in [path] if path.is_file() else sorted(o for o in path.glob('*.zip') if o.is_file()):
-        for o in members(z):
-            if o.name in (f'{name}.csv', f'{name}.zip'): return unpacked(o)
-
-# %% ../../nbs/13a_data.find.ipynb #be3c91d5
-def label_source(
-    path,          # a folder, or the zip of all files of the competition
-    labels=None,   # a table, by itself or in the folder
-    schema:Schema=None, # with the columns that another table has to have; default: those of any campaign
-) -> Path: # the folder itself where its parquet files are one table
-    """The label file of a folder: the one that is named, Kaggle's, or the only table with the right columns;
-    raises `BadInput` where there is none."""
-    path = Path(path)
-    if not path.exists(): raise BadInput('no such folder', file=path, remedy='gz_fastai_data fetch can make one')
-    for o in [path/labels, Path(labels)] if labels else [path/f'{_LABELS}.csv', path/f'{_LABELS}.zip']:
-        if o.exists(): return o
-    if labels: raise BadInput('no such file', file=path/labels)
-    tables = _tables(path)
-    fit = [o for o,columns in tables.items() if _has_labels(columns, schema)]
-    if len(fit) == 1: return fit[0]
-    shards = all(table_kind(o) == '.parquet' for o in fit) and len({tuple(tables[o]) for o in fit}) == 1
-    if fit and shards and len(fit) == len(list(path.glob('*.parquet'))): return path
-    if found := _all_in_one(path, _LABELS): return found
-    if not fit and len(tables) == 1: return next(iter(tables))     # reading it says what is wrong with it
-    names = ', '.join(o.name for o in (fit or list(tables))[:3])
-    problem = f'several tables with labels ({names})' if fit else f'no table with labels{f" (there is {names})" if tables else ""}'
-    raise BadInput(problem, file=path, remedy='name one with labels')
-
-# %% ../../nbs/13a_data.find.ipynb #f2d4830a
-_MOST_FITS = 8 # in a folder of tables; more are images
+_MOST_FITS = 8 # FITS files; a folder with more of them holds images
 
 def _tables(path):
     "The tables in a folder and their columns"
@@ -67,47 +38,77 @@ def _has_labels(columns, schema):
     if schema is None: return bool(find_forms(columns))
     return set(schema.columns) <= set(columns) or len(Form(campaign_of(schema), columns)) == len(schema.questions)
 
+def _all_in_one(path, name):
+    "Extract a Kaggle file from the zip of all files into the cache; `None` if there is no such file"
+    for z in [path] if path.is_file() else sorted(o for o in path.glob('*.zip') if o.is_file()):
+        for o in zip_members(z)[0]:
+            if o.name in (f'{name}.csv', f'{name}.zip'): return unpacked(o)
+
+def label_source(
+    path,          # a folder, or the zip of all files of the competition
+    labels=None,   # a table, by itself or in the folder
+    schema:Schema=None, # with the columns that another table has to have; default: those of any campaign
+) -> Path: # the folder itself if its parquet files are one table
+    """The label file of a folder: the one that is named, Kaggle's, or the only table with the right columns;
+    raises `BadInput` if there is none."""
+    path = Path(path)
+    refuse(not path.exists(), 'no such folder', file=path, remedy='gz_fastai_data fetch can make one')
+    for o in [path/labels, Path(labels)] if labels else [path/f'{_LABELS}.csv', path/f'{_LABELS}.zip']:
+        if o.exists(): return o
+    refuse(labels, 'no such file', file=path/(labels or ''))
+    tables = _tables(path)
+    fit = [o for o,columns in tables.items() if _has_labels(columns, schema)]
+    if len(fit) == 1: return fit[0]
+    shards = all(table_kind(o) == '.parquet' for o in fit) and len({tuple(tables[o]) for o in fit}) == 1
+    if fit and shards and len(fit) == len(list(path.glob('*.parquet'))): return path
+    if found := _all_in_one(path, _LABELS): return found
+    if not fit and len(tables) == 1: return next(iter(tables))     # reading it says what is wrong with it
+    names = ', '.join(o.name for o in (fit or list(tables))[:3])
+    problem = f'several tables with labels ({names})' if fit else f'no table with labels{f" (there is {names})" if tables else ""}'
+    raise BadInput(problem, file=path, remedy='name one with labels')
+
 # %% ../../nbs/13a_data.find.ipynb #d8395716
 def image_source(
     path,        # a folder, or the zip of all files of the competition
-    images=None, # a folder or zip of images, by itself or in the folder
+    images=None, # a source of images as for list_images, by itself or in the folder
     ids=(),      # the names that they should have
     bands=(),    # as for find_images
 ) -> Path:
     """The images of a folder: those that are named, Kaggle's, or the place that has images of most of the galaxies,
-    a folder in it or the folder itself; raises `BadInput` where there are none."""
+    a folder in it or the folder itself; raises `BadInput` if there are none."""
     path = Path(path)
+    if is_url(images or ''): return images
     for o in [path/images, Path(images)] if images else [path/_IMAGES, path/f'{_IMAGES}.zip']:
         if o.exists(): return o
-    if images: raise BadInput('no such folder or zip', file=path/images)
+    refuse(images, 'no such folder, zip or list', file=path/(images or ''))
     known = set(ids)
     folders = sorted(f for f in path.glob('*') if f.is_dir() and not f.name.startswith('.'))
     matches = {o: len(known & find_images(o, bands).keys()) for o in [*folders, path] if o.is_dir()}
     if any(matches.values()): return max(matches, key=matches.get)
     if found := _all_in_one(path, _IMAGES): return found
     problem = f'no image folder {_IMAGES} or {_IMAGES}.zip, and no images of these galaxies'
-    raise BadInput(f'{problem}{_passed(path)}', file=path, remedy='name one with images')
+    raise BadInput(f'{problem}{_skipped(path)}', file=path, remedy='name one with images')
 
-def _passed(source):
-    "What was passed over in a folder or a zip, as part of a message"
-    others = passed_over(source)
-    return f'; passed over there: {others}' if others else ''
+def _skipped(source):
+    "What was skipped in a folder or a zip, as part of a message"
+    others = skipped_files(source)
+    return f'; skipped there: {others}' if others else ''
 
 # %% ../../nbs/13a_data.find.ipynb #40b42b4f
 def match_images(
     ids,        # galaxy IDs
-    images,     # a folder or zip
+    images,     # a source, as for list_images
     where,      # gives the file and the line of a row, for messages
     names=None, # that the images have, by row; default: the IDs
     bands=(),   # as for find_images
 ) -> list: # of files, one for each galaxy
-    "The image of each galaxy; raises `BadInput` where one has none, or several."
+    "The image of each galaxy; raises `BadInput` if one has none, or several."
     found = find_images(images, bands)
     if names is not None: found = {i: found[n] for i,n in zip(ids, names) if n in found}
     missing = [r for r,i in enumerate(ids) if i not in found]
     if missing:
         r = missing[0]
-        problem = f'no image {Path(images)/ids[r]}.jpg{_and_n_more(missing)}{_passed(images)}'
+        problem = f'no image {Path(images)/ids[r]}.jpg{_and_n_more(missing)}{_skipped(images)}'
         raise BadInput(problem, id=ids[r], remedy='get the images again, or remove the rows', **where(r))
     several = [r for r,i in enumerate(ids) if len(found[i]) > 1]
     if several:
@@ -118,27 +119,26 @@ def match_images(
 
 # %% ../../nbs/13a_data.find.ipynb #3321481c
 def _named_paths(table):
-    "The path of each galaxy's image as the table gives it; `None` where it gives none"
+    "The path or URL of each galaxy's image as the table gives it; `None` if it gives none"
     def column(name): return [str(o) for o in table[name]] if list(table.columns).count(name) == 1 else None
-    if paths := column('file_loc'): return [Path(o) for o in paths]
-    names,folders = column('filename'),column('subfolder')
-    if not names: return None
-    return [Path(f)/n for f,n in zip(folders, names)] if folders else [Path(n) for n in names]
+    paths,names,folders = map(column, ('file_loc', 'filename', 'subfolder'))
+    return paths or (list(map(os.path.join, folders, names)) if names and folders else names)
 
 def locate_images(
     path,          # a folder, or the zip of all files of the competition
-    images,        # a folder or zip of images, or None
+    images,        # a source of images as for list_images, or None
     labels:Labels, # of the galaxies
     bands=(),      # as for find_images
-) -> tuple: # (files that the table names, or None; the folder or zip; the name that each galaxy's image has there)
+) -> tuple: # (images that the table names, or None; the source, None for URLs; the name that each galaxy's image has there)
     """Where the images are: at the paths that the table gives, or in a folder or zip, named by an ID or as in the table;
-    raises `BadInput` where there are none."""
+    raises `BadInput` if there are none."""
     path,table,paths = Path(path),labels.table,_named_paths(labels.table)
+    if paths and not images and is_url(paths[0]): return [GalaxyImage(i, o) for i,o in zip(labels.ids, paths)],None,list(labels.ids)
     bases = [path/(images or '.'), Path(images or '.'), path, path/_IMAGES, path/'images', Path('')]
     base = next((o for o in bases if paths and (o/paths[0]).is_file()), None)
-    if base is not None: return [base/o for o in paths],base,[image_name(o) or o.name for o in paths]
+    if base is not None: return [as_image(base/o) for o in paths],base,[as_image(o).id for o in paths]
     names = {labels.schema.id_column: list(labels.ids)}
-    if paths: names['file'] = [image_name(o) or normalize_name(o.name) for o in paths]
+    if paths: names['file'] = [normalize_name(as_image(o).id) for o in paths]
     for c in ID_COLUMNS:
         if c in names or list(table.columns).count(c) != 1: continue
         with suppress(BadInput): names[c] = [id_text(o) for o in table[c]]      # numbers that have lost digits are none
@@ -158,15 +158,15 @@ def _take_ids(labels, column, ids):
 # %% ../../nbs/13a_data.find.ipynb #032bc586
 def galaxy_files(
     path,          # a folder, or the zip of all files of the competition
-    images,        # a folder or zip of images, or None
+    images,        # a source of images as for list_images, or None
     labels:Labels, # of the galaxies
     where,         # as for match_images
     bands=(),      # as for find_images
-) -> tuple: # (the folder or zip of the images, the file of each galaxy)
-    "The images that belong to a table of labels; raises `BadInput` where one is missing."
+) -> tuple: # (the source of the images, the image of each galaxy)
+    "The images that belong to a table of labels; raises `BadInput` if one is missing."
     files,source,names = locate_images(path, images, labels, bands)
     if files is None: return source,match_images(labels.ids, source, where, names, bands)
-    gone = [r for r,f in enumerate(files) if not f.is_file()]
+    gone = [r for r,f in enumerate(files) if not f.exists()]
     if not gone: return source,files
     problem = f'no image {files[gone[0]]}{_and_n_more(gone)}'
     raise BadInput(problem, id=labels.ids[gone[0]], remedy='get it, or remove the row', **where(gone[0]))

@@ -166,7 +166,7 @@ def test_dl(self:GalaxyDataLoaders,
     **kwargs     # of the loader, bs for example
 ) -> GalaxyDL:
     "A loader of other galaxies' images, seen as in validation; raises `BadInput` on one that cannot be read."
-    single = isinstance(test_items, (str, Path)) or getattr(test_items, 'ndim', 0) == 3
+    single = isinstance(test_items, (str, os.PathLike)) or getattr(test_items, 'ndim', 0) == 3
     items = [test_items] if single else list(test_items)
     refuse(not items, 'there are no image files')
     return DataLoaders.test_dl(self, items, rm_type_tfms=rm_type_tfms or 0, **kwargs)

@@ -16,9 +16,9 @@ from PIL import Image
 from scipy.special import expit
 
 from ..core import *
+from ..files import *
 from .schema import *
 from .campaigns import *
-from .images import *
 from .labels import _IMAGES, _LABELS
 
 # %% ../../nbs/13_data.sample.ipynb #f228033a
@@ -326,7 +326,7 @@ def make_sample(
     name = '-'.join([f'sample-v{SAMPLE_VERSION}-{n}-seed{seed}', *map(str, other.values())])
     done = Path(folder or cache_home()/name)
     if not done.exists():
-        with made_once(done, 'Another process is making this sample; waiting for it'), atomic_folder(done) as tmp:
+        with build_lock(done, 'Another process is making this sample; waiting for it'), atomic_folder(done) as tmp:
             _make_sample(tmp, n, seed, campaign, volunteers)
             (tmp/'sample.json').write_text(json.dumps(info))
     if sample_info(done) == info: return done

@@ -6,7 +6,7 @@
 __all__ = ['WANTED', 'PAGE', 'Marks', 'Query', 'quantity_filter', 'Gallery', 'picture', 'Dropped', 'open_gallery']
 
 # %% ../../nbs/62_explore.gallery.ipynb #59184fc1
-import hashlib, io, json, os, re, sys, threading, urllib.parse
+import hashlib, io, json, re, sys, threading, urllib.parse
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +19,13 @@ from fastcore.basics import patch
 from PIL import Image, ImageDraw, ImageFont
 
 from ..core import *
+from ..files import *
 from ..experiment import *
 from ..data.schema import *
 from ..data.images import *
 from ..data.fits import *
 from ..data.labels import *
 from ..data.votes import *
-from ..data.sources import *
 from ..data.catalogue import *
 from ..data.store import *
 from ..model.onnx import *
@@ -182,7 +182,7 @@ class Gallery:
         schema:Schema, # the questions
         ids,           # (n,) IDs, text
         preds,         # (runs, n, columns) predicted cumulative fractions
-        images,        # ID -> (file, part) as list_images gives them
+        images,        # ID -> GalaxyImage
         runs,          # the networks
         marks:Marks,   # where marks are kept
         features=None, # (n, d) of the first network
@@ -410,17 +410,16 @@ def page(self:Gallery,
 @patch
 def image(self:Gallery,
     i:str, # ID of a galaxy, or the name of an image that was dropped in
-):         # an ImageBytes
+) -> GalaxyImage:
     "The image file of a galaxy, in memory; raises `BadInput` where there is none, or it is outside the folder."
     if i in self.dropped: return self.dropped[i].image
     if i not in self.images: raise BadInput('no image for this galaxy', id=i[:80])
-    file,part = self.images[i]
-    kind,_,bands = part.partition(':')
-    files = json.loads(bands).values() if kind == 'bands' else [file]
+    image = self.images[i]
+    files = [o.file for o in [image, *image.bands.values()]]
     outside = self.root and not all(Path(o).resolve().is_relative_to(self.root) for o in files)
     problem,remedy = f'its image is a link to a place outside {self.root}','give the folder where the images are'
     if outside: raise BadInput(problem, id=i, remedy=remedy)
-    return in_memory(next(open_images([(i, file, part)], self.schema.id_column)))
+    return image.load()
 
 @patch
 def pixels(self:Gallery,
@@ -430,7 +429,7 @@ def pixels(self:Gallery,
     "The picture of a galaxy; raises `BadInput` where it cannot be read."
     info,image = self.runs[0].info,self.image(i)
     if not whole: return _seen(image, info)
-    return three_bands(read_pixels(image, reading=Reading.from_dict(info.get('reading')))[0])
+    return three_bands(image.read(reading=Reading.from_dict(info.get('reading')))[0])
 
 def picture(
     px,           # (height, width, 3) bytes
@@ -447,7 +446,7 @@ def picture(
 @dataclass
 class Dropped:
     "An image that somebody dropped in, and what the networks say of it."
-    image:ImageBytes
+    image:GalaxyImage
     preds:np.ndarray # (runs, columns)
     unit:np.ndarray  # (d,) features of the first network; None where it gives none
 
@@ -475,7 +474,7 @@ def drop(self:Gallery,
     "Predict an image that is not in the survey; raises `BadInput` where it cannot be read."
     digest = hashlib.blake2s(data, digest_size=4).hexdigest()
     name = f'{Path(name).name[:60] or "image"} ({digest})'
-    image,preds,unit = ImageBytes(data, name, name),[],None
+    image,preds,unit = GalaxyImage(name, name, data=data),[],None
     for k,p in enumerate(self.predictors):
         px = self.stored(image, p)
         if k or self.unit is None: frac = p(px)
@@ -549,10 +548,7 @@ def _source_digest(run, listed):
     "What tells predictions of some images by a network from others"
     h = hashlib.blake2s(json.dumps(run.info, sort_keys=True, default=str).encode(), digest_size=10)
     h.update(file_fingerprint(run.weights_file).encode(errors='surrogateescape'))
-    for i,(file,part) in listed.items():
-        try: changed = 0 if is_url(file) else os.stat(file).st_mtime_ns
-        except OSError: changed = 0
-        h.update(f'{i}|{file}|{part}|{changed}\n'.encode(errors='surrogateescape'))
+    for i,o in listed.items(): h.update(f'{i}|{o.fingerprint()}\n'.encode(errors='surrogateescape'))
     return h.hexdigest()
 
 _SHARD = 5000 # images that are predicted before they are safe
@@ -573,12 +569,11 @@ def _predict_once(run, images, listed, device):
     return folder
 
 def _listed(images, schema, reading):
-    "ID -> (file, part); raises `BadInput` where two images have one ID"
-    res = {}
-    for i,file,part in list_images(images, reading.bands, schema.id_column):
-        problem = f'{file} and {res.get(i, [""])[0]} have the same ID'
-        if i in res: raise BadInput(problem, file=images, id=i, remedy='list them in a table with a column of IDs')
-        res[i] = file,part
+    "ID -> image; raises `BadInput` where two images have one ID"
+    res,remedy = {},'list them in a table with a column of IDs'
+    for o in list_images(images, reading.bands, schema.id_column):
+        refuse(res.get(o.id), lambda other: f'{o.file} and {other.file} have the same ID', file=images, id=o.id, remedy=remedy)
+        res[o.id] = o
     if not res: raise BadInput('contains no images', file=images)
     odd = next((i for i in res if not i.strip() or len(i.splitlines()) > 1 or '\0' in i), None)
     if odd is not None: raise BadInput('an ID is blank or spans several lines', file=images, id=odd)

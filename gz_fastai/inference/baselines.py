@@ -48,7 +48,7 @@ def center_colors(
     side:int,    # of the central square, pixels of the original image
 ) -> np.ndarray: # (n, 3) mean colors, 0 to 1
     "The mean color of the middle of each image."
-    crop,pixels = stored_geometry(store.crop, store.size)
+    crop,pixels = stored_geometry(store.crop, store.size)[0],store.side
     half,middle = max(1, round(side*pixels/crop/2)),pixels//2
     square = slice(middle-half, middle+half)
     return three_bands(store.pixels[:, square, square]).reshape(len(store), -1, 3).mean(1)/255

@@ -46,7 +46,8 @@ class _Network(nn.Module):
     def __init__(self, bundle, views):
         super().__init__()
         self.model,loss,info = bundle.model()
-        self.act,self.size,self.side = loss.act,info['size'],stored_geometry(info['crop'], info['size'])[1]
+        fov = Reading.from_dict(info.get('reading')).fov
+        self.act,self.size,self.side = loss.act,info['size'],stored_geometry(info['crop'], info['size'], fov)[1]
         mean,std = [255*torch.tensor(o)[:, None, None] for o in info['stats']]
         buffers = dict(grids=_grids(views, self.model[0], self.size, self.side), mean=mean, std=std)
         for name,o in buffers.items(): self.register_buffer(name, o)

@@ -220,7 +220,7 @@ def predict(self:Bundle,
     predictor = predictor_of(self, views, form=form, std=std)
     pixels = [read_stored(o, predictor.crop, predictor.size, predictor.reading) for o in images]
     frac = [predictor(np.stack(pixels[a:a+256])).numpy() for a in range(0, len(pixels), 256)]
-    names = [str(i) if isinstance(o, np.ndarray) else image_name(o) for i,o in enumerate(images)]
+    names = [str(i) if isinstance(o, np.ndarray) else as_image(o).id for i,o in enumerate(images)]
     values,spread = _with_std(np.concatenate(frac), predictor.schema, form, std, votes, columns)
     table = pd.DataFrame(values.astype('float32'), columns=schema.columns, index=names)
     if spread is None: return table
@@ -259,8 +259,8 @@ def image_ids(
 ) -> tuple:    # (IDs, files)
     "The galaxies to predict and their files; raises `BadInput` where an image is missing or ambiguous."
     found = find_images(images, bands)
-    other = passed_over(images) if not found else ''
-    if not found: raise BadInput('contains no images' + f'; ignored: {other}'*bool(other), file=images)
+    other = skipped_files(images) if not found else ''
+    if not found: raise BadInput('contains no images' + f'; skipped: {other}'*bool(other), file=images)
     for name,files in found.items():
         several = f'has several images: {", ".join(o.name for o in files)}'
         if len(files) > 1: raise BadInput(several, file=images, id=name, remedy='keep one of them')
@@ -516,7 +516,7 @@ def _identity(members, weights):
 
 def _prediction(members, weights, images, files, ids, catalogue, recalibration, **how):
     "What an unfinished prediction was asked for: it resumes with the same runs and images alone"
-    lines = '\n'.join(f'{i}|{file_fingerprint(f)}' for i,f in zip(ids, files))
+    lines = '\n'.join(f'{i}|{f.fingerprint()}' for i,f in zip(ids, files))
     digest = hashlib.blake2s(lines.encode(errors='surrogateescape')).hexdigest()
     what = dict(runs=_identity(members, weights), images=str(images), files=digest, catalogue=str(catalogue or ''))
     return what | how | dict(recalibration=checked_recalibration(recalibration, members[0].schema))

@@ -11,7 +11,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
-from itertools import chain, islice, tee
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +24,10 @@ from fastcore.utils import num_cpus
 from tqdm.auto import tqdm
 
 from ..core import *
+from ..files import *
 from ..experiment import *
 from ..data.images import *
 from ..data.fits import *
-from ..data.sources import *
 from ..data.store import *
 from ..model.recalibration import *
 from .predict import *
@@ -40,7 +40,7 @@ _MANY = 100 # images; if none of so many can be read, something else is wrong
 
 def _write_list(source, bands, id_column, out):
     "List the images of a source in a parquet file"
-    images = list_images(source, bands, id_column)
+    images = ((o.id, o.file, o.part) for o in list_images(source, bands, id_column))
     with atomic_write(out) as tmp, pq.ParquetWriter(tmp, _LISTED) as f:
         rows = list(islice(images, _ROWS))
         if not rows: raise BadInput('contains no images', file=source)
@@ -52,12 +52,12 @@ def _write_list(source, bands, id_column, out):
             rows = list(islice(images, _ROWS))
 
 def _listed(file, first, last):
-    "(id, file, part) of the images in some rows of the list, a thousand or more at a time"
+    "The images in some rows of the list, a thousand or more at a time"
     pf,start = pq.ParquetFile(file),0
     for g in range(pf.num_row_groups):
         n = pf.metadata.row_group(g).num_rows
         a,b = max(first-start, 0),min(last-start, n)
-        if a < b: yield list(zip(*(o.to_pylist() for o in pf.read_row_group(g).slice(a, b-a).columns)))
+        if a < b: yield list(map(GalaxyImage, *(o.to_pylist() for o in pf.read_row_group(g).slice(a, b-a).columns)))
         start += n
 
 def shard_bounds(
@@ -129,7 +129,7 @@ def columns_of_shard(self:ShardPredictor):
     fields += [*[(o, pa.float32()) for o in names], ('trained_on', pa.bool_())]
     if self.embeddings:
         p = self.preds[0]
-        side = stored_geometry(p.crop, p.size)[1]
+        side = stored_geometry(p.crop, p.size, p.reading.fov)[1]
         features = p.with_features(np.zeros((1, side, side, p.reading.n), 'uint8'))[1]
         fields.append(('features', pa.list_(pa.float32(), features.shape[1])))
     return pa.schema(fields)
@@ -138,8 +138,9 @@ def columns_of_shard(self:ShardPredictor):
 def _read(self:ShardPredictor, image):
     "The stored pixels of an image for each way to look at it, or what is wrong with it"
     try:
-        image = in_memory(image)
+        image = image.load()
         return [read_stored(image, *o) for o in self.looks]
+    except Changed: raise
     except BadInput as e: return e.problem
 
 @patch
@@ -161,11 +162,10 @@ def _predict(self:ShardPredictor, ids, pixels):
 @patch
 def _table(self:ShardPredictor, rows, pixels, schema):
     "Some rows of a shard as an Arrow table"
-    ids,files,parts = zip(*rows)
+    ids = [o.id for o in rows]
     values,spread,features,known = self._predict(ids, pixels)
     numbers = values if spread is None else np.concatenate([values, spread], 1)
-    places = list(map(image_place, files, parts))
-    cols = [pa.array(o) for o in (ids, places, *numbers.T.astype('float32'), known)]
+    cols = [pa.array(o) for o in (ids, list(map(str, rows)), *numbers.T.astype('float32'), known)]
     if features is not None:
         cols.append(pa.FixedSizeListArray.from_arrays(pa.array(features.numpy().ravel()), features.shape[1]))
     return pa.Table.from_arrays(cols, schema=schema)
@@ -173,21 +173,19 @@ def _table(self:ShardPredictor, rows, pixels, schema):
 @patch
 def _pair(self:ShardPredictor, batch, schema, lost):
     "(predictions, unreadable images) of a batch that was read"
-    good = [(row, px) for (row,_),px in batch if not isinstance(px, str)]
-    bad = [(row[0], image_place(*row[1:]), px) for (row,_),px in batch if isinstance(px, str)]
+    good = [(image, px) for image,px in batch if not isinstance(px, str)]
+    bad = [(image.id, str(image), problem) for image,problem in batch if isinstance(problem, str)]
     done = self._table(*zip(*good), schema) if good else schema.empty_table()
     return done,pa.table(dict(zip(lost.names, zip(*bad))), lost) if bad else lost.empty_table()
 
 @patch
 def _tables(self:ShardPredictor, rows, schema, lost):
     "(predictions, unreadable images) of some rows of the list, batch by batch"
-    listed,again = tee(chain.from_iterable(rows))
-    images = zip(listed, open_images(again, self.preds[0].schema.id_column))
-    def read(o): return self._read(o[1])
+    images = chain.from_iterable(rows)
     def pair(batch): return self._pair(batch, schema, lost)
     n = min(self.bs, 64) if self.on_cpu else self.bs      # small ones keep all cores busy to the end of a shard
     with _single_threads(self.threads) as pool:
-        batches = _ahead(pool, read, images, n)
+        batches = _ahead(pool, self._read, images, n)
         if not self.on_cpu: yield from map(pair, batches)
         else: yield from (o for part in _ahead(pool, pair, batches, self.threads) for _,o in part)
 
@@ -348,7 +346,7 @@ def _list_once(images, predictor, out):
     with locked(work_folder(out)/'list', notice='Another process is listing the images; waiting for it'):
         if not listed.exists():
             _write_list(images, predictor.looks[0][2].bands, own, listed)
-            some = list(open_images(next(_listed(listed, 0, 256)), own))
+            some = next(_listed(listed, 0, 256))
             notes = {reading_note(some, p.reading) for p in predictor.preds}
             print(*[f'of the first images, {o}\n' for o in notes if o], sep='', end='', file=sys.stderr, flush=True)
 

@@ -23,6 +23,7 @@ from .. import __version__
 from ..core import *
 from ..experiment import *
 from ..data.schema import *
+from ..data.images import *
 from ..data.fits import *
 from ..data.store import *
 from ..data.loaders import describe_votes
@@ -190,7 +191,7 @@ def _selection(scored, n=6):
 def _seen(file, info):
     "The central square of an image that a network sees"
     reading = Reading.from_dict(info.get('reading'))
-    px,how = read_pixels(file, reading=reading)
+    px,how = as_image(file).read(reading=reading)
     (height,width),side = px.shape[:2],reading.fov/how['arcsec'] if reading.fov else info['crop']
     x,y,half = width//2,height//2,round(max(2, min(side, height, width)))//2
     return three_bands(px[y-half:y+half, x-half:x+half])
