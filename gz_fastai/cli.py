@@ -7,7 +7,7 @@ __all__ = ['read_config', 'train_command', 'crossval_command', 'tune_command', '
            'explore_command', 'export_command', 'baseline_command', 'data_command', 'main']
 
 # %% ../nbs/70_cli.ipynb #93822d3a
-import argparse, ast, contextlib, errno, gc, io, json, os, re, sys, tempfile, tokenize, traceback, warnings
+import argparse, ast, contextlib, errno, gc, io, json, os, re, sys, tempfile, time, tokenize, traceback, warnings
 from collections import namedtuple
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,6 @@ from fastcore.docments import docments
 
 import gz_fastai
 from .core import *
-from .launch import *
 from .training.config import *
 
 # %% ../nbs/70_cli.ipynb #ab534fbe
@@ -71,7 +70,10 @@ def _help(param):
 # %% ../nbs/70_cli.ipynb #ex1tn0w1
 def _exit_without_cleanup(status, message):
     "End one of several processes that has failed: PyTorch's threads that wait for the others would abort the cleanup"
-    for o,text in ((sys.stdout, ''), (sys.stderr, message)):
+    if file := os.environ.get('TORCHELASTIC_ERROR_FILE'):      # from which the launcher takes its line
+        line = json.dumps(dict(message=message.strip(), timestamp=int(time.time())))
+        with contextlib.suppress(OSError): Path(file).write_text(line)
+    for o,text in ((sys.stdout, ''), (sys.stderr, '' if 'GZ_FASTAI_LAUNCHER' in os.environ else message)):
         with contextlib.suppress(OSError, ValueError):     # closed, or nobody reads any more
             o.write(text)
             o.flush()
@@ -176,11 +178,7 @@ _WRONG_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, er
 
 def _stop(parser, e, resumes):
     "End the process that was asked to"
-    end = f'{parser.prog}: the time is up{resumes}\n'
-    if isinstance(e, TimeUp): parser.exit(75, end)      # EX_TEMPFAIL of sysexits.h
-    first = launched() and os.environ.get('RANK') == '0'      # the launcher will say what ended the others
-    why = None if first else f'{parser.prog}: another process of this training has ended ({_flat(e)}){resumes}\n'
-    if isinstance(e, Lost): parser.exit(LOST, why)
+    if isinstance(e, TimeUp): parser.exit(75, f'{parser.prog}: the time is up{resumes}\n')      # EX_TEMPFAIL of sysexits.h
     parser.exit(130, f'\n{parser.prog}: interrupted{resumes}\n')
 
 @contextlib.contextmanager
@@ -244,6 +242,7 @@ def _launch(parser, n, argv):
     words = iter(sys.argv[1:] if argv is None else argv)
     rest = [o for o in words if not (o.startswith('--processes=') or o == '--processes' and next(words))]
     with _one_line(parser, 'the training'):
+        with _importing(): from gz_fastai.distributed import launch
         status,line = launch([sys.executable, '-m', 'gz_fastai.cli', 'train', *rest], n, parser.prog)
     parser.exit(status, f'{parser.prog}: {_flat(line)}\n' if line else None)
 
@@ -262,7 +261,6 @@ def train_command(
     given = vars(parser.parse_args(argv))
     n = given.pop('processes', 1)
     if n != 1 and 'list_archs' not in given: _launch(parser, n, argv)
-    end_with_launcher()
     end_on_signal()
     with _one_line(parser, 'the training', _RESUMES):
         if 'list_archs' in given:
@@ -270,10 +268,10 @@ def train_command(
         cfg = read_config(given)
         with _importing():
             from gz_fastai.model.runs import score_table
-            from gz_fastai.distributed import is_first
+            from gz_fastai.distributed import rank
             from gz_fastai.training.train import train
         run = train(cfg)
-        if not is_first(): return
+        if rank(): return
         print(f'\n{score_table(run)}\n', flush=True)
         print(_with_report(parser, run))
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BadInput', 'Busy', 'refuse', 'in_file', 'any_of', 'check_choice', 'plural', 'first_line', 'remove_partial', 'naming',
            'atomic_write', 'atomic_folder', 'check_place', 'read_text', 'read_json', 'read_toml', 'write_json',
-           'without_password', 'locked', 'TimeUp', 'Lost', 'end_on_signal', 'check_time', 'cache_home', 'is_terminal',
+           'without_password', 'locked', 'TimeUp', 'end_on_signal', 'check_time', 'cache_home', 'is_terminal',
            'in_threads']
 
 # %% ../nbs/00_core.ipynb #d746a6b2
@@ -241,8 +241,6 @@ def locked(
 
 # %% ../nbs/00_core.ipynb #d302234c
 class TimeUp(KeyboardInterrupt): "A signal asked for an end; finished work is kept, and the same command resumes."
-
-class Lost(KeyboardInterrupt): "Another process of this training has ended; finished work is kept."
 
 _signals = []
 

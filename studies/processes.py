@@ -20,7 +20,6 @@ from fastai.callback.core import Callback
 
 from gz_fastai.core import *
 from gz_fastai.distributed import *
-from gz_fastai.launch import *
 from gz_fastai.data.sample import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *

@@ -9,12 +9,12 @@ import pytest
 
 SCRIPT = '''
 import os, sys, time
-from gz_fastai.launch import *
-end_with_launcher()
-if launched():
-    with open(sys.argv[1]+'.new'+os.environ['RANK'], 'w') as f: f.write(str(os.getpid()))
-    os.rename(f.name, sys.argv[1]+os.environ['RANK'])
-    time.sleep(600)
+from gz_fastai.distributed import *
+if 'RANK' in os.environ:
+    with process_group():
+        with open(sys.argv[1]+'.new'+os.environ['RANK'], 'w') as f: f.write(str(os.getpid()))
+        os.rename(f.name, sys.argv[1]+os.environ['RANK'])
+        time.sleep(600)
 status,line = launch([sys.executable, *sys.argv], 2)
 print(line)
 sys.exit(status)

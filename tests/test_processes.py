@@ -38,12 +38,13 @@ def epochs(out): return max(0, len((out/'history.csv').read_text().splitlines())
 def history(out): return pd.read_csv(out/'history.csv').drop(columns='time')
 
 
+# without chance, and without batch normalization, which uses the statistics of a share on CPUs
+PLAIN = 'arch = "test_vit"\nbs = 16\nhidden = []\nopt = "adam"\nlr = 1e-4\ndrop = 0.0\nrotate = 0.0\np_flip = 0.0\nzoom = 1.0'
 SETTINGS = {
     'ema': 'ema = 0.9', 'accumulate': 'accumulate = 2\nclip = 1.0\nopt = "adam"', 'lora': 'finetune = "lora"\nweights = "body.safetensors"',
     'gradual': 'finetune = "gradual"\nweights = "body.safetensors"', 'bf16': 'precision = "bf16"\nloss = "mse"', 'clock': 'minutes = 0.03\nlr = "auto"',
     'votes': 'loss = "votes"\ndata = "counts"',
-    'plain': 'opt = "adam"\nlr = 1e-4\ndrop = 0.0\nrotate = 0.0\np_flip = 0.0\nzoom = 1.0',
-    'plain-mse': 'loss = "mse"\nopt = "adam"\nlr = 1e-4\ndrop = 0.0\nrotate = 0.0\np_flip = 0.0\nzoom = 1.0'}
+    'plain': f'loss = "mse"\n{PLAIN}', 'plain-rmse': PLAIN}
 ALL = '''
 import sys
 from gz_fastai.core import *
@@ -55,7 +56,7 @@ class Seen(Callback):
     def __init__(self, name): self.out,self.rows = name,[]
     def after_epoch(self): self.rows.append([float(o) for o in self.recorder.log[1:-1]])
     def after_fit(self):
-        sums = [float(p.detach().double().sum()) for p in [*self.model.parameters(), *self.model.buffers()]]
+        sums = [float(p.detach().double().sum()) for p in self.model.parameters()]
         write_json(f'{self.out}.{rank()}.json', dict(rows=self.rows, sums=sums, drawn=torch.rand(1).item()))
 for name in sys.argv[1:]: train(Config.read(f'{name}.toml', out=name), [Seen(name)])
 '''
@@ -76,9 +77,10 @@ def test_scores_are_equal_in_both_processes(command, galaxies, env, tmp_path, na
         data = '' if 'data' in more else f'data = "{galaxies}"\n'
         epochs = '' if 'minutes' in more else 'epochs = 2\n'
         half = '' if 'precision' in more else 'precision = "fp32"\n'
-        (tmp_path/f'{name}.toml').write_text(f'{data}arch = "test_resnet"\nsize = 32\nbs = 15\n{epochs}{half}{more}\n')
+        small = '' if 'arch' in more else 'arch = "test_resnet"\nbs = 15\n'
+        (tmp_path/f'{name}.toml').write_text(f'{data}{small}size = 32\n{epochs}{half}{more}\n')
     (tmp_path/'all.py').write_text(ALL)
-    code = f'import sys\nfrom gz_fastai.launch import launch\nprint(*launch([sys.executable, "all.py", *{[*names]}], 2))'
+    code = f'import sys\nfrom gz_fastai.distributed import launch\nprint(*launch([sys.executable, "all.py", *{[*names]}], 2))'
     res = subprocess.run([sys.executable, '-c', code], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert res.stdout.splitlines()[-1] == '0 None', res
     for name in names:
@@ -87,13 +89,13 @@ def test_scores_are_equal_in_both_processes(command, galaxies, env, tmp_path, na
         assert first['drawn'] != second['drawn']            # each draws its own augmentation
         metrics = json.loads((tmp_path/name/'metrics.json').read_text())
         last = history(tmp_path/name).iloc[-1]
-        assert abs(metrics['rmse']-last.rmse) < (1e-2 if name == 'bf16' else 1e-5), name      # metrics are those of float32
+        assert abs(metrics['rmse']-last.rmse) < (1e-2 if name == 'bf16' else 1e-6), name      # metrics are those of float32
         assert name != 'votes' or abs(metrics['nll']-last.nll) < 1e-4*metrics['nll']
         assert len(first['rows']) == len(history(tmp_path/name)) >= 1, name
-    for name in {'plain', 'plain-mse'} & {*names}:       # without chance, one process does the same
+    for name in {'plain', 'plain-rmse'} & {*names}:       # one process does the same
         res = command('gz_fastai_train', '--config', f'{name}.toml', '--out', f'one-{name}')
         a, b = (history(tmp_path/o)[['train_loss', 'rmse']].to_numpy() for o in (f'one-{name}', name))
-        assert res.returncode == 0 and abs(a/b-1).max() < 1e-3, (res, a, b)
+        assert res.returncode == 0 and abs(a/b-1).max() < (1e-5 if name == 'plain' else 1e-2), (res, a, b)
 
 
 @pytest.mark.services
@@ -130,29 +132,30 @@ ALONE = '''
 import sys
 from gz_fastai import cli
 from gz_fastai.distributed import *
-from gz_fastai.model.learner import ShareWork
-what = sys.argv.pop(1)
+from gz_fastai.model.learner import ShareBatches
+what,after_pred = sys.argv.pop(1),ShareBatches.after_pred
 def before_step(self):
     if what == 'error' and rank() == 1 and self.epoch == 1: raise ValueError('a tooth is missing')
-def after_loss(self):
-    if what == 'nan' and rank() == 1 and not self.training: self.learn.loss = self.loss*float('nan')
-ShareWork.before_step,ShareWork.after_loss = before_step,after_loss
+def with_nan(self):
+    if what == 'nan' and rank() == 1 and not self.training: self.learn.pred = self.pred*float('nan')
+    after_pred(self)
+ShareBatches.before_step,ShareBatches.after_pred = before_step,with_nan
 cli.train_command()
 '''
 
 
-@pytest.mark.parametrize('what, line, state', [('error', 'process 2 of 2: the training failed: ValueError: a tooth is missing', 'running'),
-                                               ('nan', 'the training diverged', 'failed')], ids=['error', 'nan'])
+@pytest.mark.parametrize('what, line, states', [('error', 'process 2 of 2: the training failed: ValueError: a tooth is missing', ['running', 'failed']),
+                                                ('nan', 'the training diverged', ['failed'])], ids=['error', 'nan'])
 @pytest.mark.services
-def test_what_happens_to_one_ends_both(galaxies, env, tmp_path, what, line, state):
+def test_what_happens_to_one_ends_both(galaxies, env, tmp_path, what, line, states):
     "An error in the second process alone, and a loss that is no number in its share of the validation galaxies"
     (tmp_path/'alone.py').write_text(ALONE)
     args = [what, '--data', str(galaxies), '--arch', 'test_resnet', '--size', '32', '--epochs', '9', '--out', 'run']
-    code = f'import sys\nfrom gz_fastai.launch import launch\nstatus,line = launch([sys.executable, "alone.py", *{args}], 2, "gz_fastai_train")\nprint(line, file=sys.stderr)\nsys.exit(status)'
+    code = f'import sys\nfrom gz_fastai.distributed import launch\nstatus,line = launch([sys.executable, "alone.py", *{args}], 2, "gz_fastai_train")\nprint(line, file=sys.stderr)\nsys.exit(status)'
     start = time.time()
     res = subprocess.run([sys.executable, '-c', code], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert res.returncode == 1 and line in res.stderr and time.time()-start < 100, res
-    assert json.loads((tmp_path/'run'/'experiment.json').read_text())['state'] == state
+    assert json.loads((tmp_path/'run'/'experiment.json').read_text())['state'] in states
 
 
 @pytest.mark.services
@@ -165,7 +168,7 @@ def test_another_number_goes_on(command, galaxies, tmp_path, env):
     p.send_signal(signal.SIGTERM)
     assert p.wait(60) == 143 and not p.stderr.read()
     res = command('gz_fastai_train', *args)
-    assert res.returncode == 0 and res.stdout.count('the last epoch ran in 2 processes, this one runs in 1') == 1, res
+    assert res.returncode == 0 and re.search(r'resumes after [2-5] of 6 epochs', res.stdout), res
     assert epochs(tmp_path/'run') == 6
 
 

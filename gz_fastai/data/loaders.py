@@ -110,12 +110,17 @@ class VoteCounts(VoteFractions):
 # %% ../../nbs/19_data.loaders.ipynb #d1374108
 class GalaxyDL(TfmdDL):
     "A `TfmdDL` that fetches each batch with one gather per block instead of item by item; of several processes each takes its `share`."
-    share = 0,1     # the number of this process, and how many there are
+    share = 0,1     # the rank of this process, and the number of processes, which take equally many galaxies
     def create_batches(self, samps):
-        first,n = self.share
+        i,n = self.share
         for idxs in self.chunkify(samps):
-            items = [self.dataset.items[i] for i in idxs[first::n]]
-            if items: yield tuple(tl.tfms(items) for tl in self.dataset.tls)
+            k = -(-len(idxs)//n)
+            idxs = [*idxs, *[idxs[-1]]*(n*k-len(idxs))]
+            items = [self.dataset.items[o] for o in idxs[i*k:i*k+k]]
+            yield tuple(tl.tfms(items) for tl in self.dataset.tls)
+
+    # fastai would gather the outputs of all processes, which see the same ones here
+    def to_detach(self, b, cpu=True, gather=False): return to_detach(b, cpu, gather=False)
 
 # %% ../../nbs/19_data.loaders.ipynb #6b9b8d7e
 def _galaxy_block(cat, store, device, batch_tfms):

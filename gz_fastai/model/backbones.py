@@ -195,7 +195,9 @@ def galaxy_model(
         # a VGG's own fully connected layers are its head
         body.pre_logits,body.head_hidden_size = nn.Identity(),body.num_features
     if run: _load_run(body, run)
-    return nn.Sequential(body, galaxy_head(body.head_hidden_size, n_out, hidden, drop))
+    model = nn.Sequential(body, galaxy_head(body.head_hidden_size, n_out, hidden, drop))
+    model.settings = dict(arch=arch, hidden=hidden, drop=drop)      # for a run of a learner
+    return model
 
 # %% ../../nbs/22_model.backbones.ipynb #6f6ae731
 def _other_head(info, schema, activation, head, tensors):

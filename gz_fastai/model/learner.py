@@ -4,23 +4,27 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'checked_device', 'auto_precision', 'HalfPrecision', 'Accumulate', 'epoch_sizes', 'ProgressiveResizing',
-           'ShareWork', 'EndOnNaN', 'CheckTrained', 'galaxy_learner', 'epoch_seconds', 'suggest_lr']
+           'sync_batchnorm', 'ShareBatches', 'CheckTrained', 'galaxy_learner', 'epoch_seconds', 'suggest_lr']
 
 # %% ../../nbs/25_model.learner.ipynb #95cba97b
-import hashlib, time
+import gc, hashlib, time
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.schedule import LRFinder, valley
+from timm.layers import convert_sync_batchnorm
 from torch.amp import GradScaler, autocast
+from torch.nn.parallel import DistributedDataParallel
 
 from ..core import *
 from ..distributed import *
 from .losses import *
 from .metrics import *
 from .weights import *
+from .symmetry import *
 from .backbones import *
 from .adapters import *
 from .optimizer import *
@@ -31,7 +35,7 @@ PRECISIONS = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16) # by the n
 def checked_device(
     name:str='auto', # 'cpu', 'cuda', 'cuda:1', 'mps', or 'auto': fastai's choice
 ) -> torch.device:
-    "The device of that name; raises `BadInput` where it is not available."
+    "The device of that name; raises `BadInput` if it is not available."
     try:
         x = torch.ones(1, device=default_device() if name == 'auto' else name)
         if float(x+x) == 2: return x.device
@@ -94,19 +98,19 @@ def epoch_sizes(
     sizes,      # sides of the input, pixels
     epochs:int, # how many there are
 ) -> list:      # the size of each epoch
-    "Each size in turn, for shares of the epochs that differ by at most one; where there are too few epochs, the last sizes."
+    "Each size in turn, for equal shares of the epochs; the last sizes, if there are too few epochs."
     return [sizes[-1-left*len(sizes)//epochs] for left in reversed(range(epochs))]
 
 class ProgressiveResizing(Callback):
-    "Train and validate at several sizes in turn, as `epoch_sizes` says; raises `BadInput` where one exceeds that of the `DataLoaders`."
+    "Train and validate at several sizes in turn, as `epoch_sizes` says; raises `BadInput` if one is too large."
     order = -5
     def __init__(self,
         sizes, # sides of the input, pixels
     ): self.sizes,self.narrow = list(sizes),None
 
     def before_fit(self):
-        problem = f'sizes must be numbers up to {self.dls.size}, not {self.sizes}'
-        if not self.sizes or max(self.sizes) > self.dls.size: raise BadInput(problem)
+        wrong = not self.sizes or max(self.sizes) > self.dls.size
+        refuse(wrong, f'sizes must be numbers up to {self.dls.size}, not {self.sizes}')
     def before_epoch(self):
         n,size = self.dls.size,epoch_sizes(self.sizes, self.n_epoch)[self.epoch]
         self.narrow = None if size == n else _averaging(n, size).to(self.dls.device)
@@ -117,99 +121,53 @@ class ProgressiveResizing(Callback):
         self.learn.xb = (TensorImage(self.narrow@x@self.narrow.mT),)
 
 # %% ../../nbs/25_model.learner.ipynb #2bcdf711
-def _per_channel(v, x): return v.to(x.dtype).view(1, -1, *[1]*(x.ndim-2))
-
-class _BatchNorm(torch.autograd.Function):
-    "Batch normalization over the batches of all processes, whose losses are averaged"
-    @staticmethod
-    def forward(ctx, x, weight, bias, eps):
-        n = x.numel()/x.shape[1]
-        stats = torch.batch_norm_update_stats(x.float(), None, None, 0.)     # much faster than var_mean
-        mean,var = [o.double() for o in stats]
-        sums = torch.cat([n*mean, n*(var+mean**2), mean.new_tensor([n])])
-        m1,m2,total = add_up(sums).split([len(mean), len(mean), 1])
-        mean,var = (m1/total).float(),(m2/total-(m1/total)**2).float().clamp_min(0)
-        ctx.save_for_backward(x, weight, mean, var, total)
-        ctx.eps = eps
-        ctx.mark_non_differentiable(mean, var, total)
-        return F.batch_norm(x, mean, var, weight, bias, False, 0., eps),mean,var,total
-
-    @staticmethod
-    def backward(ctx, dy, *_):
-        x,weight,mean,var,total = ctx.saved_tensors
-        constant = (weight, mean, var, None, None, False, ctx.eps, [False, True, True])
-        _,dw,db = torch.ops.aten.native_batch_norm_backward(dy, x, *constant)     # sums over this process alone
-        s1,s2 = (add_up(torch.cat([db.float(), dw.float()]))/total.float()).chunk(2)
-        inv = (var+ctx.eps).rsqrt()
-        scale = inv if weight is None else inv*weight
-        slope = -scale*inv*s2
-        constant,slope,scale = [_per_channel(o, x) for o in (-scale*s1-slope*mean, slope, scale)]
-        dx = torch.addcmul(constant, x, slope).addcmul_(dy, scale)
-        return dx,None if weight is None else dw,None if weight is None else db,None
-
-# %% ../../nbs/25_model.learner.ipynb #5393be13
-_batch_norm = F.batch_norm
-
-def _shared_batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=.1, eps=1e-5):
-    "PyTorch's function, with the statistics of all processes in training"
-    if not training: return _batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    y,mean,var,total = _BatchNorm.apply(x, weight, bias, eps)
-    if running_mean is not None:
-        running_mean.lerp_(mean, momentum)
-        running_var.lerp_(var*(total/(total-1)).float(), momentum)
-    return y
+def sync_batchnorm(
+    model, # changed in place
+):         # model
+    "Let batch normalization on GPUs use the batches of all processes; that of symmetric networks does not."
+    for parent in [*model.modules()]:
+        for name,m in parent.named_children():
+            if isinstance(m, nn.modules.batchnorm._BatchNorm) and not isinstance(m, D4BatchNorm2d):
+                setattr(parent, name, convert_sync_batchnorm(m))
+    return model
 
 # %% ../../nbs/25_model.learner.ipynb #f9634c78
-def _share_metric(m):
-    "Let a metric of fastai or of this package count what all processes have seen"
-    if hasattr(m, 'share'): return m.share()
-    m.total,m.count = summed([float(m.total), float(m.count)])
-
-class ShareWork(Callback):
-    "Train with a share of each batch in each of several processes, as one process would with the whole batch; scores are those of all galaxies."
+class ShareBatches(Callback):
+    "Train with a share of each batch in each of several processes, and validate with the outputs of all."
     order = 49      # before the recorder
     def before_fit(self):
-        if rank(): torch.manual_seed(torch.initial_seed()+10_007*rank())      # its own augmentation and dropout
-    def _take(self, *share):
-        for dl in self.dls.loaders: dl.share = share
+        self.seed,self.trained,self.ddp = torch.initial_seed(),None,None
+        self.device = torch.device(self.dls.device)
+        if self.device.type == 'cuda': sync_batchnorm(self.model)
+        for dl in self.dls.loaders: dl.share = rank(),world_size()
+    def before_train(self):
+        # each process has its own augmentation and dropout, also in a run that resumes
+        torch.manual_seed(self.seed+10_007*(self.epoch*world_size()+rank()))
+        trained = [p.requires_grad for p in self.model.parameters()]
+        if trained == self.trained: return
+        self.trained,self.ddp = trained,None
+        gc.collect()      # removes the hooks of the last one
+        ids = [self.device.index] if self.device.type == 'cuda' else None
+        # a static graph may have parameters without a gradient
+        self.ddp = DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=False, static_graph=True)
     def before_batch(self):
-        if self.training: F.batch_norm = _shared_batch_norm
-    def after_pred(self): F.batch_norm = _batch_norm
-    def before_train(self): self._take(rank(), processes())
-    def before_validate(self): self._take(rank(), processes())
-    def after_loss(self):
-        "Weigh the loss of the share so that the mean over all is that of the whole batch; of an RMSE, squares are averaged"
-        if not self.training: return
-        n,loss,power = len(self.yb[0]),self.loss.detach().float(),2 if type(self.loss_func) is RMSELoss else 1
-        total,count = add_up(torch.stack([n*loss**power, torch.full_like(loss, n)]))
-        whole = (total/count)**(1/power)
-        self.learn.loss_grad = self.loss_grad*(n*processes()/count*(loss/whole)**(power-1))
-        self.learn.loss = whole
-    def after_backward(self):
-        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        flat = add_up(torch.cat([g.flatten() for g in grads])).div_(processes())
-        for g,o in zip(grads, flat.split([g.numel() for g in grads])): g.copy_(o.view_as(g))
-    def after_validate(self):
-        for m in self.recorder._valid_mets: _share_metric(m)
-        self._take(0, 1)
-    def after_fit(self): self._take(0, 1)
+        if self.training: self.learn.model = self.ddp
+    def after_pred(self):
+        if self.training: self.learn.model = self.ddp.module
+        else:
+            n = min(self.dl.bs, self.dl.n-self.iter*self.dl.bs)      # without what was repeated
+            self.learn.pred,self.learn.yb = all_gather(self.pred)[:n],(all_gather(self.y)[:n],)
+    def after_backward(self): self.learn.loss = all_mean(self.loss)
+    def before_validate(self):
+        for b in self.model.buffers(): dist.broadcast(b, 0)
+    def after_fit(self):
+        for dl in self.dls.loaders: dl.share = 0,1
 
 # %% ../../nbs/25_model.learner.ipynb #336b0cc9
 def _digests(model):
     "A checksum of each parameter that is trained"
     trained = {n: p.detach().cpu().contiguous() for n,p in model.named_parameters() if p.requires_grad}
     return {n: hashlib.blake2b(p.view(-1).view(torch.uint8).numpy()).digest() for n,p in trained.items()}
-
-class EndOnNaN(Callback):
-    "End the training, in all processes, if the loss is infinite or NaN."
-    order = -9      # as fastai's TerminateOnNaNCallback, which in validation would stop only one of the processes
-    def before_validate(self): self.lost = False
-    def after_batch(self):
-        bad = not self.loss.isfinite().all()
-        if bad and self.training: raise CancelFitException      # the loss of all
-        if bad: self.lost = True
-    def after_validate(self):
-        if anyone(self.lost): raise CancelFitException
 
 class CheckTrained(Callback):
     "Raise `RuntimeError` after epochs that changed no parameter, and name the ones that get no gradient."
@@ -228,23 +186,6 @@ class CheckTrained(Callback):
         if self.epochs and same: raise RuntimeError(f'the training changed nothing: {took}')
 
 # %% ../../nbs/25_model.learner.ipynb #c0mp11ed
-def _network(model, dls, activation, **kwargs):
-    "The network of that timm name for the images of `dls`, or the one that is given"
-    if isinstance(model, nn.Module): return model
-    n = dls.reading.n
-    if n != 3 or model_folder(kwargs.get('weights')): kwargs = dict(in_chans=n) | kwargs
-    model = galaxy_model(model, dls.c, size=dls.size, **kwargs)
-    take_head(model, kwargs.get('weights'), dls.schema, activation)
-    check_size(model, dls.size, n)
-    return model
-
-def _callbacks(precision, finetune):
-    "The callbacks that these settings need"
-    cbs = [ChannelsLast()]
-    if precision != 'fp32': cbs.append(HalfPrecision(precision))
-    if finetune == 'gradual': cbs.append(GradualUnfreezing())
-    return cbs
-
 def _compile(model, dls):
     "Compile `model` in place, or say why not"
     device,training = next(model.parameters()).device,model.training
@@ -261,7 +202,7 @@ def _compile(model, dls):
 @delegates(galaxy_model, but='size')
 def galaxy_learner(
     dls:DataLoaders,          # from GalaxyDataLoaders
-    model='vgg7',             # any timm name, or a Sequential of yours, (body, head), with one raw output per column
+    arch='vgg7',              # any timm name, or a network (body, head) with one raw output per column
     activation:str='softmax', # from raw outputs to fractions: a name in ACTIVATIONS
     loss:str='rmse',          # a name in LOSSES
     opt:str='auto',           # a name in OPTIMIZERS; 'auto' is Muon from scratch, Adam for pretrained weights
@@ -276,25 +217,35 @@ def galaxy_learner(
     path='.',                 # where fastai's callbacks write
     **kwargs
 ) -> Learner:
-    "A `Learner` that predicts the vote fractions of the galaxies in `dls`; raises `BadInput` where a setting or the network is unknown."
+    """A `Learner` that predicts the vote fractions of the galaxies in `dls`; its `settings` keep what was chosen. Raises `BadInput`
+    if a setting or the network is unknown."""
     check_choice('opt', opt, ['auto', *OPTIMIZERS])
     check_choice('precision', precision, ['auto', *PRECISIONS])
     check_choice('finetune', finetune, FINETUNE)
     check_loss(loss, dls.schema, dls.counts)
     loss_func = galaxy_loss(loss, dls.schema, activation, dls.counts)
-    pretrained = bool(kwargs.get('pretrained') or kwargs.get('weights'))
+    weights,n = kwargs.get('weights'),dls.reading.n
+    pretrained = bool(kwargs.get('pretrained') or weights)
     if opt == 'auto': opt = default_opt(pretrained)
     if lr is None: lr = default_lr(opt, pretrained)
     if precision == 'auto': precision,_ = auto_precision(dls.device)
-    if metrics is None:
-        metrics = [o(dls.schema) for o in (GalaxyRMSE, QuestionAccuracy, *[VotesNLL]*dls.counts)]
-    model = _network(model, dls, 'votes' if loss == 'votes' else activation, **kwargs)
-    adapted = add_lora(model, lora_rank) if finetune == 'lora' else None
+    if metrics is None: metrics = [o(dls.schema) for o in (GalaxyRMSE, QuestionAccuracy, *[VotesNLL]*dls.counts)]
+    model = arch
+    if not isinstance(arch, nn.Module):
+        if n != 3 or model_folder(weights): kwargs = dict(in_chans=n) | kwargs
+        model = galaxy_model(arch, dls.c, size=dls.size, **kwargs)
+        take_head(model, weights, dls.schema, 'votes' if loss == 'votes' else activation)
+        check_size(model, dls.size, n)
+    if finetune == 'lora': add_lora(model, lora_rank)
+    cbs = [ChannelsLast(), *L(cbs)]
+    if precision != 'fp32': cbs.append(HalfPrecision(precision))
+    if finetune == 'gradual': cbs.append(GradualUnfreezing())
     learn = Learner(dls, model, loss_func=loss_func, opt_func=OPTIMIZERS[opt], splitter=default_split,
-                    lr=lr, wd=wd, path=path, metrics=metrics, cbs=[*_callbacks(precision, finetune), *L(cbs)])
-    learn.adapted = adapted      # LoRA's layers, in words
+                    lr=lr, wd=wd, path=path, metrics=metrics, cbs=cbs)
+    learn.settings = getattr(model, 'settings', {}) | dict(activation=activation, loss=loss, opt=opt, finetune=finetune,
+                                                           lora_rank=lora_rank, precision=precision, lr=lr, wd=wd)
     if finetune == 'head': learn.freeze()
-    if compile: _compile(learn.model, dls)
+    if compile: _compile(model, dls)
     return learn
 
 # %% ../../nbs/25_model.learner.ipynb #2e443a9c
@@ -313,7 +264,7 @@ class _Watch(Callback):
         if not self.training: return
         self.n += 1
         if self.n == self.warm: self.loss.item(); self.start = time.perf_counter()      # item() waits for the device
-        if not told(self.n >= self.warm+5 and time.perf_counter()-self.start >= self.seconds): return
+        if not broadcast(self.n >= self.warm+5 and time.perf_counter()-self.start >= self.seconds): return
         self.loss.item()
         self.step = (time.perf_counter()-self.start)/(self.n-self.warm)
         raise CancelTrainException

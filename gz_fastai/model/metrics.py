@@ -15,7 +15,6 @@ from fastai.learner import Metric
 from fastcore.basics import patch
 
 from ..core import *
-from ..distributed import *
 from ..data.schema import *
 from .votes import *
 
@@ -226,7 +225,6 @@ class GalaxyRMSE(Metric):
             pred = learn.loss_func.activation(learn.pred.detach())
             self.total += (pred-learn.y).float().square().sum().item()
             self.count += pred.numel()
-    def share(self): self.total,self.count = summed([float(self.total), float(self.count)])
 
     @property
     def value(self): return float((self.total/self.count)**.5) if self.count else None
@@ -243,7 +241,6 @@ class QuestionAccuracy(Metric):
     def accumulate(self, learn):
         right,asked,_ = _scored(learn, self.schema)._leading()
         self.right,self.count = self.right+(right & asked).sum(0),self.count+asked.sum(0)
-    def share(self): self.right,self.count = summed(np.stack([self.right, self.count]))
 
     @property
     def value(self):
@@ -264,10 +261,6 @@ class VotesNLL(Metric):
         self.sure = hasattr(loss, 'concentrations')
         self.pred.append((loss.concentrations if self.sure else loss.activation)(raw).float().cpu().numpy())
         self.counts.append(learn.y.float().cpu().numpy())
-    def share(self):
-        none = np.zeros((0, len(self.schema)), dtype='float32')
-        self.pred,self.counts = [[gathered(np.concatenate([none, *o]))] for o in (self.pred, self.counts)]
-        self.sure = anyone(self.sure)
 
     @property
     def value(self):

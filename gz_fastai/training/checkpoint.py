@@ -29,32 +29,18 @@ def _under(prefix, d): return {k[len(prefix)+1:]: v for k,v in d.items() if k.st
 def _listed(o): return [_listed(x) for x in o] if isinstance(o, tuple) else o
 def _tupled(o): return tuple(_tupled(x) for x in o) if isinstance(o, list) else o
 
-def _of_all(state): # of the generator of this process -> a row for each
-    return torch.from_numpy(gathered(state.numpy()[None])) if processes() > 1 else state
-
 def _random_state(learn):
-    "The state of every generator of random numbers: tensors, those of several processes row by row, and plain data"
-    tensors = dict(torch=_of_all(torch.get_rng_state()))
-    if learn.dls.device.type == 'cuda': tensors['cuda'] = _of_all(torch.cuda.get_rng_state())
+    "The state of every generator of random numbers: tensors and plain data"
+    tensors = dict(torch=torch.get_rng_state())
+    if learn.dls.device.type == 'cuda': tensors['cuda'] = torch.cuda.get_rng_state()
     name,keys,*rest = np.random.get_state()
     plain = dict(python=_listed(random.getstate()), loader=_listed(learn.dls.train.rng.getstate()))
     return tensors,plain | dict(numpy=[name, keys.tolist(), *rest])
 
-def _set_torch_state(learn, tensors, epoch):
-    "Put back the generators of torch, or start new ones where another number of processes goes on"
-    n = len(tensors['torch']) if tensors['torch'].ndim == 2 else 1
-    if n != processes():
-        words = 'augmentation and dropout draw new random numbers'
-        print(f'the last epoch ran in {plural(n, "process", "processes")}, this one runs in {processes()}: {words}', flush=True)
-        torch.manual_seed(torch.initial_seed()+epoch)
-        return
-    mine = {k: v[rank()].clone() if v.ndim == 2 else v for k,v in tensors.items()}
-    torch.set_rng_state(mine['torch'])
-    if 'cuda' in mine and learn.dls.device.type == 'cuda': torch.cuda.set_rng_state(mine['cuda'])
-
-def _set_random_state(learn, tensors, plain, epoch=0):
+def _set_random_state(learn, tensors, plain):
     "Put back what `_random_state` took"
-    _set_torch_state(learn, tensors, epoch)
+    torch.set_rng_state(tensors['torch'])
+    if 'cuda' in tensors and learn.dls.device.type == 'cuda': torch.cuda.set_rng_state(tensors['cuda'])
     random.setstate(_tupled(plain['python']))
     name,keys,*rest = plain['numpy']
     np.random.set_state((name, np.array(keys, dtype='uint32'), *rest))
@@ -161,12 +147,11 @@ def after_epoch(self:Checkpoint):
     row = [o if o is None or isinstance(o, str) else float(o) for o in self.recorder.log[1:]]
     self.rows.append(row)
     self.names = list(self.recorder.metric_names)
-    state = self.state()
     if rank() == 0:
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write_state(self.file, *state)
+        _write_state(self.file, *self.state())
         self.write_history()
-    if self.epoch+1 < self.n_epoch: check_time(anyone)
+    if self.epoch+1 < self.n_epoch: check_time(any_rank)
 
 # %% ../../nbs/41_training.checkpoint.ipynb #40c36b05
 @patch
@@ -176,7 +161,7 @@ def resume(self:Checkpoint,
     "Continue from the checkpoint; without one, start at the beginning."
     if self.file.exists():
         with _using(self.file): self.saved = _read_state(self.file)
-    agree('checkpoints', self.saved and self.saved[1]['rows'])      # the losses of each epoch, to the last bit
+    all_equal('checkpoints', self.saved and self.saved[1]['rows'])      # the losses of each epoch, to the last bit
     if not self.saved: return 0
     with _using(self.file):
         tensors,plain = self.saved
@@ -209,7 +194,7 @@ def before_epoch(self:Checkpoint):
     if self.saved is None: return
     (tensors,plain),self.saved = self.saved,None
     with _using(self.file):
-        _set_random_state(self.learn, _under('random', tensors), plain['random'], self.epoch)
+        _set_random_state(self.learn, _under('random', tensors), plain['random'])
         _set_recorder(self.recorder, plain, self.dls.device)
         if plain['scaler']: self.learn.scaler.load_state_dict(plain['scaler'])
         for c in self.learn.cbs.filter(lambda o: isinstance(o, TrackerCallback)): _show_rows(c, self.rows)

@@ -4,23 +4,22 @@
 
 # %% auto #0
 __all__ = ['config_catalogue', 'build_model', 'resolve_config', 'build_learner', 'score_predictions', 'run_folder',
-           'config_record', 'train', 'run_from_learner']
+           'config_record', 'Plan', 'make_plan', 'fit', 'train', 'run_from_learner']
 
 # %% ../../nbs/43_training.train.ipynb #fc01f0f7
 import contextlib, gc, os, secrets, sys, time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from fastai.callback.tracker import EarlyStoppingCallback
+from fastai.callback.tracker import EarlyStoppingCallback, TerminateOnNaNCallback
 from fastai.callback.training import GradientClip
 from fastai.torch_core import set_seed
 from fastcore.basics import noop
 from fastcore.imports import IN_NOTEBOOK
-from torch import nn
 
 from ..core import *
 from ..experiment import *
@@ -50,21 +49,21 @@ from .checkpoint import *
 # %% ../../nbs/43_training.train.ipynb #f5677285
 def config_catalogue(
     cfg:Config, # with data, valid, schema, labels, images, fold, folds, stratify and train_galaxies
-    verbose:bool=True, # print a line where the galaxies are synthetic
+    verbose:bool=True, # print a line if the galaxies are synthetic
 ) -> Catalogue:
-    "The galaxies that `cfg` names, and which of them are held out; raises `BadInput` where there are none."
+    "The galaxies that `cfg` names, and which of them are held out; raises `BadInput` if there are none."
     if cfg.data is not None:
         folders = [cfg.data] if isinstance(cfg.data, str) else cfg.data
-        alone = [k for k in ('labels', 'images') if getattr(cfg, k) is not None and len(folders) > 1]
-        if alone: raise BadInput(f'{alone[0]} needs a single data folder', remedy=f'leave {alone[0]} out')
+        for k in ('labels', 'images'):
+            several = getattr(cfg, k) is not None and len(folders) > 1
+            refuse(several, f'{k} needs a single data folder', remedy=f'leave {k} out')
         schema = read_schema(cfg.schema) if cfg.schema else None
         how = dict(schema=schema, labels=cfg.labels, images=cfg.images, bands=band_list(cfg.bands))
         if len(folders) == 1: cat = Catalogue(folders[0], valid=cfg.valid, **how)
         else: cat = Catalogue.join([Catalogue(o, **how) for o in folders], cfg.valid)
     else:
-        for name in ('valid', 'schema', 'labels', 'images'):
-            alone = getattr(cfg, name) != getattr(Config, name)
-            if alone: raise BadInput(f'{name} needs a data folder', remedy='set data')
+        for k in ('valid', 'schema', 'labels', 'images'):
+            refuse(getattr(cfg, k) != getattr(Config, k), f'{k} needs a data folder', remedy='set data')
         if verbose: print('No data folder given: using the synthetic sample. Scores on it say nothing about real galaxies.')
         cat = Catalogue.sample()
     if cfg.train_galaxies is not None: cat = cat.draw(cfg.train_galaxies, cfg.seed)
@@ -78,14 +77,12 @@ def build_model(
     schema:Schema, # a raw output for each of its columns
     channels:int=3, # of the input
 ):              # (body, head)
-    "The network that `cfg` describes; raises `BadInput` where there is no such model or there are no such weights."
+    "The network that `cfg` describes; raises `BadInput` if there is no such model or file of weights."
     args = dict(in_chans=channels) if channels != 3 or model_folder(cfg.weights) else {}
     model = galaxy_model(cfg.arch, len(schema), cfg.pretrained, cfg.hidden, cfg.drop, cfg.weights, cfg.final_size,
                          **args)
     take_head(model, cfg.weights, schema, _saved_activation(cfg))
     return model
-
-def _sizes(cfg): return ', then '.join(map(str, dict.fromkeys(cfg.sizes)))
 
 def _as_seen(cfg, info):
     "`cfg` with the size and the crop of the run that its weights come from, unless it has its own"
@@ -95,13 +92,6 @@ def _as_seen(cfg, info):
     return replace(cfg, size=size, crop=info['crop'])
 
 def _alike(before, reading): return (before.channels, before.stretch) == (reading.channels, reading.stretch)
-
-def _stats(cfg, model, reading):
-    "What the input is normalized with: as the weights expect, or `None` for the statistics of the galaxies"
-    if run := model_folder(cfg.weights):
-        info = read_info(run)
-        return info['stats'] if _alike(Reading.from_dict(info.get('reading')), reading) else None
-    return timm_stats(model, reading.n) if cfg.pretrained or cfg.weights else None
 
 # %% ../../nbs/43_training.train.ipynb #c7d640c9
 def resolve_config(
@@ -148,11 +138,6 @@ def _probe(cfg, make_learner, start):
     return cfg,notes
 
 # %% ../../nbs/43_training.train.ipynb #444f1bd1
-def _transforms(cfg):
-    "The augmentation that `cfg` describes"
-    names = 'rotate p_rotate p_flip zoom p_zoom shift p_shift jitter p_jitter'.split()
-    return galaxy_transforms(cfg.final_size, **{k: getattr(cfg, k) for k in names})
-
 def build_learner(
     cfg:Config,    # resolved
     cat:Catalogue, # the galaxies
@@ -162,17 +147,22 @@ def build_learner(
 ):                 # a fastai Learner
     "The learner that `cfg` describes, the same one each time."
     set_seed(cfg.seed, reproducible=True)
-    model = build_model(cfg, cat.schema, store.reading.n)
-    stats = _stats(cfg, model, store.reading)
+    model,reading,stats = build_model(cfg, cat.schema, store.reading.n),store.reading,None      # those of the galaxies
+    if run := model_folder(cfg.weights):
+        info = read_info(run)
+        if _alike(Reading.from_dict(info.get('reading')), reading): stats = info['stats']
+    elif cfg.pretrained or cfg.weights: stats = timm_stats(model, reading.n)
+    names = 'rotate p_rotate p_flip zoom p_zoom shift p_shift jitter p_jitter'.split()
+    tfms = galaxy_transforms(cfg.final_size, **{k: getattr(cfg, k) for k in names})
     dls = GalaxyDataLoaders.from_catalogue(cat, size=cfg.final_size, crop=cfg.crop, bs=cfg.bs, store=store,
-                                           device=device, stats=stats, batch_tfms=_transforms(cfg))
+                                           device=device, stats=stats, batch_tfms=tfms)
     return galaxy_learner(dls, model, cfg.activation, cfg.loss, cfg.opt, cfg.finetune, cfg.lora_rank, cfg.precision,
                           cfg.compile, lr=cfg.lr, wd=cfg.wd, path=path)
 
 # %% ../../nbs/43_training.train.ipynb #6cf2b21c
 def _callbacks(cfg):
     "fastai's callbacks that `cfg` asks for"
-    res = [EndOnNaN(), CheckTrained()]
+    res = [TerminateOnNaNCallback(), CheckTrained()]
     if cfg.clip: res.append(GradientClip(cfg.clip))
     if cfg.accumulate > 1: res.append(Accumulate(cfg.accumulate))
     if len(cfg.sizes) > 1: res.append(ProgressiveResizing(cfg.sizes))
@@ -180,20 +170,15 @@ def _callbacks(cfg):
     if cfg.ema: res.append(EMACallback(cfg.ema))
     return res
 
-def _check_share(dls):
-    "Refuse batches that are too small to be shared"
-    n = processes()
-    problem = f'batches of {dls.bs} are too small for {n} processes, which need two galaxies each'
-    if dls.bs < 2*n: raise BadInput(problem, remedy='take a larger bs or fewer processes')
-
 def _check_log(log):
     "Refuse early a logger that cannot log"
     if log is None: return
-    if not find_spec(log): raise BadInput(f'log {log!r} needs a package that is not installed', remedy="pip install 'gz_fastai[log]'")
+    refuse(not find_spec(log), f'log {log!r} needs a package that is not installed',
+           remedy="pip install 'gz_fastai[log]'")
     if log == 'tensorboard' or os.environ.get('WANDB_MODE') in ('offline', 'disabled'): return
     import wandb
     remedy = 'run wandb login, or set the environment variable WANDB_MODE to offline'
-    if not wandb.api.api_key: raise BadInput("log 'wandb' needs an API key", remedy=remedy)
+    refuse(not wandb.api.api_key, "log 'wandb' needs an API key", remedy=remedy)
 
 def _logger(log, out, config):
     "fastai's callback that logs with `log`, ready to use"
@@ -208,24 +193,13 @@ def _logger(log, out, config):
 
 # %% ../../nbs/43_training.train.ipynb #e77bb9c9
 def _progress(learn):
-    "fastai's own progress where a person looks at it, else one plain line per epoch"
+    "fastai's own progress in a terminal or a notebook, else one plain line per epoch"
     in_kernel = IN_NOTEBOOK and type(sys.stdout).__module__.startswith('ipykernel')      # and not redirected
     if is_terminal(sys.stdout) or in_kernel: return contextlib.nullcontext()
     def show(v): return f'{v:.5f}' if isinstance(v, float) else str(v)
     def log(row): print('  '.join(f'{n} {show(v)}' for n,v in zip(learn.recorder.metric_names, row)), flush=True)
     learn.logger = log
     return learn.no_bar()
-
-def _fit(learn, cfg, checkpoint, cbs):
-    "Train `learn` from its checkpoint on; raises `FloatingPointError` where the training diverges"
-    done = checkpoint.resume(learn)
-    if done: print(f'{checkpoint.folder} holds an unfinished run with the same settings; it resumes after {done} of {cfg.epochs} epochs', flush=True)
-    lr = slice(cfg.lr/100, cfg.lr) if cfg.finetune == 'gradual' else cfg.lr       # as fastai's fine_tune
-    cbs = [checkpoint, *_callbacks(cfg), *cbs]
-    with _progress(learn): learn.fit_one_cycle(cfg.epochs, lr, cbs=cbs)
-    early = any(isinstance(c, EarlyStoppingCallback) and c.wait >= c.patience for c in cbs)
-    if len(checkpoint.rows) < cfg.epochs and not early:
-        raise FloatingPointError(f'{checkpoint.folder}: the training diverged; try a lower lr than {cfg.lr:.2g}, or precision fp32')
 
 # %% ../../nbs/43_training.train.ipynb #28d2744a
 def _json_rows(table):
@@ -252,47 +226,37 @@ def score_predictions(
     if cat.truth is not None: res['noise_floor'] = Scored.of(cat, cat.truth[cat.valid]).rmse()
     return res
 
-# %% ../../nbs/43_training.train.ipynb #35b4c754
-def _bundle_info(cfg, cat, dls, metrics, versions, concentration=None):
-    "What `model.json` says of a run's network"
-    arch,args = arch_source(cfg.arch, cfg.weights)
-    if dls.reading.n != 3: args = args | dict(in_chans=dls.reading.n)
-    trained_on = dict(data=str(cat.path), galaxies=len(cat.train), ids=ids_digest(cat.ids[cat.train]),
-                      synthetic=metrics['synthetic'], mean=mean_label(cat, cat.train).tolist())
-    network = dict(arch=arch, args=args, hidden=cfg.hidden, drop=cfg.drop, activation=_saved_activation(cfg))
-    if concentration is not None: network['concentration'] = concentration.tolist()
-    view = dict(schema=cat.schema.to_dict(), size=cfg.final_size, crop=cfg.crop, stats=dls.stats)
-    view['reading'] = dls.reading.to_dict()
-    scores = {k: metrics[k] for k in ('rmse', 'interval', 'galaxies')}
-    return network | view | dict(versions=versions, scores=scores, trained_on=trained_on)
-
-def _validate(learn):
-    "Fractions for the validation galaxies, and concentrations where the loss gives them"
-    # scores are the network's, and not those of the machine or of one of several processes
-    alone = [c for c in learn.cbs if isinstance(c, (HalfPrecision, ShareWork))]
-    loss,sure = learn.loss_func,hasattr(learn.loss_func, 'concentrations')
-    with learn.no_bar(), learn.removed_cbs(alone): pred = learn.get_preds(act=noop if sure else None)[0]
-    return (loss.activation(pred).numpy(),loss.concentrations(pred).numpy()) if sure else (pred.numpy(),None)
-
-def _concentrations(cat, pred):
-    "One concentration per question that fits the validation galaxies, and what it makes of predicted fractions; `None` without votes"
-    if cat.counts is None: return None,None
-    fitted = fit_concentration(pred, cat.counts[cat.valid], cat.schema)
-    return fitted,to_concentrations(pred, fitted, cat.schema)
-
 # %% ../../nbs/43_training.train.ipynb #2d434a69
 def _save(out, cfg, cat, learn, seconds, versions):
     "Write what a run leaves: predictions, scores, and the network"
-    (pred,conc),fitted = _validate(learn),None
-    if conc is None: fitted,conc = _concentrations(cat, pred)
+    loss,schema,counts = learn.loss_func,cat.schema,None if cat.counts is None else cat.counts[cat.valid]
+    sure,conc,fitted = hasattr(loss, 'concentrations'),None,None
+    # scores are the network's, and not those of the machine or of one of several processes
+    alone = [c for c in learn.cbs if isinstance(c, (HalfPrecision, ShareBatches))]
+    with learn.no_bar(), learn.removed_cbs(alone): pred = learn.get_preds(act=noop if sure else None)[0]
+    if sure: pred,conc = loss.activation(pred).numpy(),loss.concentrations(pred).numpy()
+    else: pred = pred.numpy()
+    if counts is not None and not sure:
+        fitted = fit_concentration(pred, counts, schema)
+        conc = to_concentrations(pred, fitted, schema)
     scored = Scored.of(cat, pred)
     metrics = score_predictions(cat, scored, seconds, conc)
     views = learn.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
     merge_lora(learn.model, views)
     Run.write_scored(out, scored)
-    trained_on = pd.DataFrame({cat.schema.id_column: cat.ids[cat.train]})
-    with atomic_write(out/'trained_on.csv') as tmp: trained_on.to_csv(tmp, index=False)
-    write_model(out, learn.model, _bundle_info(cfg, cat, learn.dls, metrics, versions, fitted))
+    table = pd.DataFrame({schema.id_column: cat.ids[cat.train]})
+    with atomic_write(out/'trained_on.csv') as tmp: table.to_csv(tmp, index=False)
+    arch,args = arch_source(cfg.arch, cfg.weights)
+    reading = learn.dls.reading
+    if reading.n != 3: args = args | dict(in_chans=reading.n)
+    info = dict(arch=arch, args=args, hidden=cfg.hidden, drop=cfg.drop, activation=_saved_activation(cfg))
+    if fitted is not None: info['concentration'] = fitted.tolist()
+    info |= dict(schema=schema.to_dict(), size=cfg.final_size, crop=cfg.crop, stats=learn.dls.stats)
+    info['reading'] = reading.to_dict()
+    trained_on = dict(data=str(cat.path), galaxies=len(cat.train), ids=ids_digest(cat.ids[cat.train]),
+                      synthetic=metrics['synthetic'], mean=mean_label(cat, cat.train).tolist())
+    scores = {k: metrics[k] for k in ('rmse', 'interval', 'galaxies')}
+    write_model(out, learn.model, info | dict(versions=versions, scores=scores, trained_on=trained_on))
     check_written(out, learn.model, views)
     write_json(out/'metrics.json', metrics)
 
@@ -311,48 +275,11 @@ def config_record(
     "The settings that an experiment's record keeps: all but its own place."
     return {k: v for k,v in asdict(cfg).items() if k != 'out'}
 
-def _check(cfg):
-    "Refuse early what cannot be trained; the device"
-    check_arch(cfg.arch)
-    _check_log(cfg.log)
-    if processes() > 1 and cfg.compile: raise BadInput('compile needs a single process', remedy='leave it out')
-    return checked_device(local_device(cfg.device))
-
-def _checked_recipe(cfg, schema, device, channels):
-    "`cfg` with what the network decides, once it is known to exist and to take images of that size; a line on each choice"
-    model = build_model(cfg, schema, channels)
-    cfg,notes = resolve_config(cfg, model, device)
-    if head := take_head(model, cfg.weights, schema, _saved_activation(cfg)): notes.append(head)
-    one = len(cfg.sizes) > 1 and model[0].default_cfg.get('fixed_input_size')
-    if one: raise BadInput(f'{cfg.arch} takes images of one size only', remedy=f'set size to {cfg.final_size}')
-    for o in dict.fromkeys(cfg.sizes): check_size(model, o, channels)
-    if cfg.finetune == 'lora': notes.append(add_lora(model, cfg.lora_rank))
-    return cfg,notes
-
-# %% ../../nbs/43_training.train.ipynb #b8fe878b
-def _begin(rec, cfg, make_learner, start):
-    "`cfg` as this run began, or begins now"
-    begun = told(rec and {k: rec.resolved[k] for k in ('lr', 'epochs') if k in rec.resolved})
-    if len(begun) == 2: return replace(cfg, **begun)
-    cfg,notes = _probe(cfg, make_learner, start)
-    if notes: print(*[f'  {o}' for o in notes], sep='\n', flush=True)
-    return replace(cfg, **told(dict(lr=cfg.lr, epochs=cfg.epochs)))
-
 def _chosen(cfg):
     "What became of the settings that may be left open"
     return {k: getattr(cfg, k) for k in ('size', 'crop', 'opt', 'lr', 'epochs', 'precision')}
 
 # %% ../../nbs/43_training.train.ipynb #bbc5ec27
-def _beside(before, reading, run):
-    "A line where images differ from those of the run that weights come from; raises `BadInput` where colors may be exchanged"
-    if _alike(before, reading): return []
-    was,now = before.channels,reading.channels
-    problem = f'the weights come from the bands {", ".join(was)}, and the planes of these images have no names'
-    if len(was) > 1 and len(now) > 1 and was[0] != '1' == now[0]: raise BadInput(problem, remedy='name them with bands')
-    how = 'with another stretch'
-    if was != now: how = f'of {", ".join(was) or "other formats than FITS"} instead of {", ".join(now) or "these"}'
-    return [f'statistics are those of these images: the weights come from {run}, from images {how}']
-
 def _reading(cfg, cat, old):
     "How the images are read, as an unfinished run did or chosen now; a line on each choice"
     if old and 'reading' in old.resolved: return Reading.from_dict(old.resolved['reading'], old.path),[]
@@ -364,81 +291,111 @@ def _reading(cfg, cat, old):
         bands = ','.join(before.bands)
         notes = [f'bands {bands}: the weights come from {run}']
     reading,seen = choose_reading(cat.files, bands, _as_seen(cfg, info).fov)
-    return reading,[*notes, *seen, *_beside(before, reading, run)]
+    notes += seen
+    if _alike(before, reading): return reading,notes
+    was,now = before.channels,reading.channels
+    exchanged = len(was) > 1 and len(now) > 1 and was[0] != '1' == now[0]
+    refuse(exchanged, f'the weights come from the bands {", ".join(was)}, and the planes of these images have no names',
+           remedy='name them with bands')
+    how = 'with another stretch'
+    if was != now: how = f'of {", ".join(was) or "other formats than FITS"} instead of {", ".join(now) or "these"}'
+    return reading,[*notes, f'statistics are those of these images: the weights come from {run}, from images {how}']
 
 # %% ../../nbs/43_training.train.ipynb #f21688bc
-def _already(out, asked):
-    "The run that is finished in this folder"
-    with claim('run', out, asked, config_defaults()): print(f'{out} holds this run, finished', flush=True)
+@dataclass
+class Plan:
+    "What a run is about to do. Only a learning rate or a number of epochs that have to be tried may still be open."
+    out:Path          # its folder
+    cfg:Config        # resolved
+    cat:Catalogue     # the galaxies
+    reading:Reading   # how their images are read
+    device:torch.device # where it is trained
+    notes:list        # a line on each choice
+    begun:bool        # an unfinished run has chosen the learning rate and the number of epochs
+    start:float       # when it was made
 
-def _claimed(out, asked):
-    "The record of this run, for the first of several processes alone"
-    return claim('run', out, asked, config_defaults()) if rank() == 0 else contextlib.nullcontext()
+    def __str__(self):
+        sizes = ', then '.join(map(str, dict.fromkeys(self.cfg.sizes)))
+        head = f'Training {self.cfg.arch} at {sizes} px on {self.device}, into {self.out}'
+        return '\n'.join(['\n  '.join(map(str, o)) for o in ([self.cat, *self.cat.notes], [head, *self.notes])])
 
-def _print_size(learn, cfg):
-    "How large the training is, in words"
-    trained,every = count_trained(learn.model)
-    part = f'{trained:,} of {every:,} parameters are trained' if trained < every else f'{every:,} parameters'
-    shared = f', batches of {learn.dls.bs} shared by {processes()} processes' if processes() > 1 else ''
-    print(f'{part}, {plural(cfg.epochs, "epoch")}{shared}', flush=True)
-    batches = len(learn.dls.train)
-    few = f'an epoch has {plural(batches, "batch", "batches")}, so it takes one step'
-    if cfg.accumulate > batches: print(f'accumulate {cfg.accumulate}: {few}', flush=True)
+    def open_store(self) -> Store:
+        "The decoded images. Galaxies whose image is unreadable, if `cfg` allows it, leave the catalogue."
+        cfg = self.cfg
+        view = dict(crop=cfg.crop, size=cfg.final_size, reading=self.reading)
+        store = Store.open(self.cat.files, **view, unreadable=cfg.unreadable)
+        if store.note: print(f'  {store.note}', flush=True)
+        bad = store.bad
+        skipped = f'{plural(len(bad), "unreadable image")} skipped'
+        if len(bad): print(f'{skipped}; the first: {bad.problem.iloc[0]}', flush=True)
+        self.cat = self.cat.exclude(bad.row)
+        return store
 
-# %% ../../nbs/43_training.train.ipynb #7fdc7f35
-def _work(rec, out, cfg, cat, store, device, start, cbs):
-    "Train a run, new or unfinished, and save it; of several processes only the first has its record"
-    pins = dict(cat.digest(), images=store.digest)
-    agree('galaxies', pins)
-    agree('output folders', read_record(out) is not None)
-    if rec:
-        rec.resolve(reading=store.reading.to_dict())
-        rec.pin(**pins)
-    def make_learner(c):
-        learn = build_learner(c, cat, store, device, out)
-        return learn.add_cb(ShareWork()) if processes() > 1 else learn
-    cfg = _begin(rec, cfg, make_learner, start)
-    if rec: rec.resolve(**_chosen(cfg), device=str(device), processes=processes())
-    learn = make_learner(cfg)
-    _check_share(learn.dls)
-    _print_size(learn, cfg)
-    checkpoint = Checkpoint(out)
-    config = rec and dict(requested=rec.requested, resolved=rec.resolved, versions=rec.versions)
-    _fit(learn, cfg, checkpoint, [*(_logger(cfg.log, out, config) if rec else []), *cbs])
-    if not rec: return
-    _save(out, cfg, cat, learn, checkpoint.seconds, rec.versions)
-    rec.finish()
-    if cfg.log == 'wandb': sys.modules['wandb'].finish()
-
-# %% ../../nbs/43_training.train.ipynb #961e587e
-def _train(cfg, cbs, start):
-    "Train in this process, or in this one of several; the folder"
-    out,asked = Path(told(str(run_folder(cfg)))),config_record(cfg)
-    old = check_folder('run', out, asked, config_defaults()) if rank() == 0 else None
-    if told(bool(old) and old.state == 'finished'):
-        if rank() == 0: _already(out, asked)
-        return out
-    device = _check(cfg)
-    cat = once_per_machine(lambda: config_catalogue(cfg))
+# %% ../../nbs/43_training.train.ipynb #b8fe878b
+def make_plan(
+    cfg:Config, # some of its settings may be open
+    out,        # folder to write
+    old=None,   # the record of the unfinished run in it
+) -> Plan:
+    "What a run with these settings will do; raises `BadInput` if it cannot."
+    start = time.time()
+    check_arch(cfg.arch)
+    _check_log(cfg.log)
+    n = world_size()
+    refuse(n > 1 and cfg.compile, 'compile needs a single process', remedy='leave it out')
+    device = checked_device(local_device(cfg.device))
+    cat = config_catalogue(cfg)
+    bs = min(cfg.bs, len(cat.train))
+    refuse(bs < 2*n, f'batches of {bs} are too small for {plural(n, "process", "processes")}: each needs two galaxies',
+           remedy='take a larger bs or fewer processes')
     check_loss(cfg.loss, cat.schema, cat.counts is not None, cat.labels_file)
     reading,seen = _reading(cfg, cat, old)
-    if processes() > 1: reading = Reading.from_dict(told(reading.to_dict()))
-    cfg,notes = _checked_recipe(cfg, cat.schema, device, reading.n)
-    same = 'start them all with the same settings, on the same kind of device'
-    agree('settings', [config_record(cfg), multiplies_bfloat16(device)], same)
-    print(cat, *cat.notes, sep='\n  ', flush=True)
-    print(f'Training {cfg.arch} at {_sizes(cfg)} px on {device}, into {out}', *notes, *seen, sep='\n  ', flush=True)
-    view = dict(crop=cfg.crop, size=cfg.final_size, unreadable=cfg.unreadable, reading=reading)
-    store = once_per_machine(lambda: Store.open(cat.files, **view))
-    if store.note: print(f'  {store.note}', flush=True)
-    if len(store.bad): print(f'{plural(len(store.bad), "unreadable image")} skipped; the first: {store.bad.problem.iloc[0]}', flush=True)
-    cat = cat.exclude(store.bad.row)
-    with _claimed(out, asked) as rec:
-        if not told(rec and rec.state == 'finished'): _work(rec, out, cfg, cat, store, device, start, cbs)
-    gc.collect()
-    if device.type != 'cpu': getattr(torch, device.type).empty_cache()
-    wait()
-    return out
+    model = build_model(cfg, cat.schema, reading.n)
+    cfg,notes = resolve_config(cfg, model, device)
+    if head := take_head(model, cfg.weights, cat.schema, _saved_activation(cfg)): notes.append(head)
+    one = len(cfg.sizes) > 1 and model[0].default_cfg.get('fixed_input_size')
+    refuse(one, f'{cfg.arch} takes images of one size only', remedy=f'set size to {cfg.final_size}')
+    for o in dict.fromkeys(cfg.sizes): check_size(model, o, reading.n)
+    if cfg.finetune == 'lora': notes.append(add_lora(model, cfg.lora_rank))
+    begun = {k: old.resolved[k] for k in ('lr', 'epochs') if old and k in old.resolved}
+    if len(begun) == 2: cfg = replace(cfg, **begun)
+    return Plan(Path(out), cfg, cat, reading, device, [*notes, *seen], len(begun) == 2, start)
+
+# %% ../../nbs/43_training.train.ipynb #7fdc7f35
+def fit(
+    plan:Plan,   # what to do; what it leaves open is filled in
+    store:Store, # from plan.open_store
+    rec=None,    # the record of the run, in the first of several processes
+    cbs=(),      # further fastai callbacks
+) -> tuple:      # (learner, seconds that it took)
+    "Train as `plan` says, from its checkpoint on; raises `FloatingPointError` if the training diverges."
+    def make_learner(cfg):
+        learn = build_learner(cfg, plan.cat, store, plan.device, plan.out)
+        return learn.add_cb(ShareBatches()) if world_size() > 1 else learn
+    if not plan.begun:
+        cfg,notes = _probe(plan.cfg, make_learner, plan.start)
+        if notes: print(*[f'  {o}' for o in notes], sep='\n', flush=True)
+        plan.cfg = replace(cfg, **broadcast(dict(lr=cfg.lr, epochs=cfg.epochs)))
+    cfg,learn,checkpoint,logs = plan.cfg,make_learner(plan.cfg),Checkpoint(plan.out),[]
+    if rec:
+        rec.resolve(**_chosen(cfg), device=str(plan.device), processes=world_size())
+        logs = _logger(cfg.log, plan.out, dict(requested=rec.requested, resolved=rec.resolved, versions=rec.versions))
+    trained,every = count_trained(learn.model)
+    part = f'{trained:,} of {every:,} parameters are trained' if trained < every else f'{every:,} parameters'
+    shared = f', batches of {learn.dls.bs} shared by {world_size()} processes' if world_size() > 1 else ''
+    print(f'{part}, {plural(cfg.epochs, "epoch")}{shared}', flush=True)
+    few = f'an epoch has {plural(len(learn.dls.train), "batch", "batches")}, so it takes one step'
+    if cfg.accumulate > len(learn.dls.train): print(f'accumulate {cfg.accumulate}: {few}', flush=True)
+    done = checkpoint.resume(learn)
+    after = f'it resumes after {done} of {cfg.epochs} epochs'
+    if done: print(f'{plan.out} holds an unfinished run with the same settings; {after}', flush=True)
+    cbs = [checkpoint, *_callbacks(cfg), *logs, *cbs]
+    lr = slice(cfg.lr/100, cfg.lr) if cfg.finetune == 'gradual' else cfg.lr       # as fastai's fine_tune
+    with _progress(learn): learn.fit_one_cycle(cfg.epochs, lr, cbs=cbs)
+    early = any(isinstance(c, EarlyStoppingCallback) and c.wait >= c.patience for c in cbs)
+    if len(checkpoint.rows) < cfg.epochs and not early:
+        raise FloatingPointError(f'{plan.out}: the training diverged; try a lower lr than {cfg.lr:.2g}, or precision fp32')
+    return learn,checkpoint.seconds
 
 # %% ../../nbs/43_training.train.ipynb #1b413415
 def train(
@@ -446,52 +403,62 @@ def train(
     cbs=(),     # further fastai callbacks, which run in every process
 ) -> Run:
     """Train a network as `cfg` says and write its folder; an unfinished folder with the same settings resumes. Processes that
-    torchrun or `accelerate launch` started share one training. Raises `BadInput` before the training where something is wrong,
-    and `FloatingPointError` where the training diverges."""
-    start = time.time()
-    with joined(): return Run(_train(cfg, cbs, start))
+    torchrun or `accelerate launch` started share one training. Raises `BadInput` before the training if something is wrong,
+    and `FloatingPointError` if the training diverges."""
+    with process_group():
+        out = Path(broadcast(str(run_folder(cfg))))
+        run = 'run',out,config_record(cfg),config_defaults()
+        old = check_folder(*run)
+        if broadcast(bool(old) and old.state == 'finished'):
+            with claim(*run) if rank() == 0 else contextlib.nullcontext():      # removes what a kill has left
+                print(f'{out} holds this run, finished', flush=True)
+                return Run(out)
+        plan = rank0_first(lambda: make_plan(cfg, out, old))
+        same = [config_record(plan.cfg), plan.reading.to_dict(), multiplies_bfloat16(plan.device)]
+        all_equal('settings', same, 'start them all with the same settings, on the same kind of device')
+        print(plan, flush=True)
+        store = rank0_first(plan.open_store)
+        pins = dict(plan.cat.digest(), images=store.digest)
+        all_equal('galaxies', pins)
+        with claim(*run) if rank() == 0 else contextlib.nullcontext() as rec:
+            if not broadcast(rec and rec.state == 'finished'):
+                all_equal('output folders', read_record(out) is not None)
+                if rec:
+                    rec.resolve(reading=store.reading.to_dict())
+                    rec.pin(**pins)
+                learn,seconds = fit(plan, store, rec, cbs)
+                if rec:
+                    _save(out, plan.cfg, plan.cat, learn, seconds, rec.versions)
+                    rec.finish()
+                    if cfg.log == 'wandb': sys.modules['wandb'].finish()
+                del learn      # and what it has in memory
+        gc.collect()
+        if plan.device.type != 'cpu': getattr(torch, plan.device.type).empty_cache()
+        barrier()
+        return Run(out)
 
 # %% ../../nbs/43_training.train.ipynb #5b55afb9
-def _name_of(choices, given):
-    "The name under which something is among choices"
-    return next((k for k,v in choices.items() if v is given or v is type(given)), None)
-
-def _config_of(learn, cat, out, arch):
-    "The settings that make such a learner"
-    body,head = learn.model
-    widths = [m.out_features for m in head.modules() if isinstance(m, nn.Linear)]
-    half = next((c.amp_mode.value for c in learn.cbs if isinstance(c, HalfPrecision)), 'fp32')
-    activation = _name_of(ACTIVATIONS, learn.loss_func.act) or Config.activation      # the likelihood has its own
-    loss = dict(activation=activation, loss=_name_of(LOSSES, learn.loss_func))
-    drop = next((m.p for m in head.modules() if isinstance(m, nn.Dropout)), 0.)
-    epochs = max(1, len(learn.recorder.values))
-    fit = dict(opt=_name_of(OPTIMIZERS, learn.opt_func), lr=float(learn.lr), epochs=epochs, precision=half)
-    reading = learn.dls.reading
-    view = dict(size=learn.dls.size, crop=learn.dls.crop, bs=learn.dls.bs)
-    view |= dict(fov=reading.fov, bands=','.join(reading.bands) or None)
-    network = dict(arch=arch or body.default_cfg['architecture'], hidden=tuple(widths[:-1]), drop=drop)
-    tables = isinstance(cat.path, list) and None in cat.path      # joined, and not from folders alone
-    return Config(data=None if tables else cat.path, out=out, **network, **loss, **fit, **view)
-
-# %% ../../nbs/43_training.train.ipynb #b3c97912
 def run_from_learner(
     learn,         # from galaxy_learner, trained
     cat:Catalogue, # its galaxies
     out,           # folder to write
-    arch:str=None, # timm's name of the backbone; default: what its own config says
 ) -> Run:
-    "Write the folder of a run for a trained `Learner`; raises `BadInput` where its network is not one of `galaxy_model`."
-    ours = isinstance(learn.model, nn.Sequential) and len(learn.model) == 2 and hasattr(learn.model[0], 'default_cfg')
-    if not ours: raise BadInput('the network is not a backbone of timm with a head', remedy='make it with galaxy_learner')
-    rows = {*learn.dls.train_ds.items, *learn.dls.valid_ds.items}
+    "Write the folder of a run for a trained `Learner`; raises `BadInput` if its network is not one of `galaxy_model`."
+    ours = hasattr(learn, 'settings') and hasattr(learn.model, 'settings')
+    refuse(not ours, 'the network is not a backbone of timm with a head', remedy='make it with galaxy_learner')
+    dls,rows = learn.dls,{*learn.dls.train_ds.items, *learn.dls.valid_ds.items}
     cat = cat.exclude([i for i in range(len(cat)) if i not in rows])
-    cfg = _config_of(learn, cat, out, arch)
+    tables = isinstance(cat.path, list) and None in cat.path      # joined, and not from folders alone
+    names = 'arch hidden drop activation loss opt precision'.split()
+    chosen = {k: v for k,v in learn.settings.items() if k in names}
+    view = dict(size=dls.size, crop=dls.crop, bs=dls.bs, fov=dls.reading.fov, bands=','.join(dls.reading.bands) or None)
+    fitted = dict(lr=float(learn.lr), epochs=max(1, len(learn.recorder.values)))
+    cfg = Config(data=None if tables else cat.path, out=out, **chosen, **fitted, **view)
     with claim('run', Path(out), config_record(cfg), config_defaults()) as rec:
-        done = 'already contains a finished run'
-        if rec.state == 'finished': raise BadInput(done, file=out, remedy='choose another folder')
-        rec.resolve(**_chosen(cfg), device=str(learn.dls.device), reading=learn.dls.reading.to_dict())
-        names = list(learn.recorder.metric_names)[1:-1]
-        history = pd.DataFrame(map(list, learn.recorder.values), columns=names).rename_axis('epoch')
+        refuse(rec.state == 'finished', 'already contains a finished run', file=out, remedy='choose another folder')
+        rec.resolve(**_chosen(cfg), device=str(dls.device), reading=dls.reading.to_dict())
+        columns = list(learn.recorder.metric_names)[1:-1]
+        history = pd.DataFrame(map(list, learn.recorder.values), columns=columns).rename_axis('epoch')
         with atomic_write(rec.path/'history.csv') as tmp: history.to_csv(tmp)
         _save(rec.path, cfg, cat, learn, None, rec.versions)
         rec.finish()
