@@ -21,7 +21,7 @@ from gz_fastai.data.fits import read_image
 
 
 def test_help_fits_the_screen(command):
-    for args in ([], ['check'], ['fetch'], ['sample']):
+    for args in ([], ['check'], ['convert'], ['fetch'], ['sample'], ['cache']):
         res = command('gz_fastai_data', *args, '--help')
         lines = res.stdout.splitlines()
         assert res.returncode == 0 and not res.stderr and len(lines) <= 40 and max(map(len, lines)) <= 80

@@ -75,7 +75,7 @@ def test_validation_galaxies_recalibrate_what_is_too_sure(command, galaxies, run
     valid, said = tmp_path/'test_efficientnet/valid.csv', pd.read_csv(tmp_path/'test_efficientnet/valid_labels.csv', dtype={'GalaxyID': str}).set_index('GalaxyID')
     write_fractions(valid, said.index, recalibrate(said.to_numpy(), too_sure), GZ2)       # as if the run had predicted this
     fit = fitted_recalibration(tmp_path/'test_efficientnet')
-    assert fit['crossfit'] < .8*fit['rmse'] and fit['galaxies'] == len(said)
+    assert fit['crossfit'] < .8*fit['rmse'] and fit['sure'] and fit['galaxies'] == len(said)
     def predicted(*args):
         res = command('gz_fastai_predict', 'test_efficientnet', '--images', galaxies/IMAGES, '--precision', 'fp32', *args)
         assert res.returncode == 0, res.stderr

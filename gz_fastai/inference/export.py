@@ -8,6 +8,7 @@ __all__ = ['EXPORTS', 'PixelsToFractions', 'export_onnx', 'export_torch', 'model
 # %% ../../nbs/32_inference.export.ipynb #836e9499
 import contextlib, hashlib, io, json, warnings
 from pathlib import Path
+from typing import Literal
 
 import huggingface_hub
 import jinja2
@@ -398,11 +399,11 @@ EXPORTS = 'onnx','torch-export','hub'
 
 def export_run(
     runs,        # run, cross-validation or page to export; several become one ensemble (ONNX and torch-export)
-    to:str,      # onnx (one file for any runtime), torch-export (a program for PyTorch) or hub (a page with a card)
+    to:Literal['onnx', 'torch-export', 'hub'], # onnx (one file for any runtime), torch-export (a program for PyTorch) or hub (a page with a card)
     out,         # file or, for the hub, folder to write
-    views:int=1, # put this many views of each image inside (TTA): 1, 8, 16 or 60
+    views:Literal[1, 8, 16, 60]=1, # put this many views of each image inside (TTA)
     images=None, # folder or zip of images to check the file on; default: synthetic galaxies
-    precision:str='fp32', # of an ONNX file: fp32, fp16 (half the size) or int8 (a quarter; needs images)
+    precision:Literal['fp32', 'fp16', 'int8']='fp32', # of an ONNX file: fp32, fp16 (half the size) or int8 (a quarter; needs images)
     repo:str=None, # OWNER/NAME of the hub's page to upload to; default: only write the folder
 ) -> str:        # what was written, in words
     "Export trained networks; raises `BadInput` where something is wrong."

@@ -12,6 +12,7 @@ import hashlib, math, os, sys, time
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -327,7 +328,7 @@ def fitted_recalibration(
     runs,         # one or several runs that were validated on the same galaxies
     weights=None, # of each in the mean; default: equal
     campaign:str=None, # of runs on several campaigns: the one whose answers count, or all
-) -> dict: # recalibration, galaxies, rmse, crossfit (each tenth by the others), difference (of these, with interval)
+) -> dict: # recalibration, galaxies, rmse, crossfit (each tenth by the others), difference (of these, with interval), sure (it is below 0)
     "What `recalibrate` needs for the mean of runs, fitted on one view; raises `BadInput` if there are no common validation galaxies."
     for o in map(open_network, runs if isinstance(runs, (list, tuple)) else [runs]):
         has = 'holds folds with different' if isinstance(o, CrossVal) else 'holds no predictions of'
@@ -344,7 +345,8 @@ def fitted_recalibration(
     temperatures[whole.question_of[columns]] = schema.spread(fit['temperatures'])
     offsets[columns] = fit['offsets']
     numbers = dict(temperatures=temperatures.tolist(), offsets=offsets.tolist())
-    scores = dict(rmse=scored.rmse(), crossfit=better.rmse(), difference=better.difference(scored))
+    difference = better.difference(scored)
+    scores = dict(rmse=scored.rmse(), crossfit=better.rmse(), difference=difference, sure=bool(difference[2] < 0))
     return dict(recalibration=numbers, galaxies=len(scored)) | scores
 
 # %% ../../nbs/30_inference.predict.ipynb #b3375fd5
@@ -542,14 +544,14 @@ def predict_images(
     runs,          # folders of runs or cross-validations, hf-hub:OWNER/NAME, or .onnx files; the mean is predicted
     images,        # folder or zip of images, named by their GalaxyID
     out,           # file to write: .csv or .parquet
-    views:int=1,   # mean over 1, 8, 16 or 60 views of each image (TTA)
+    views:Literal[1, 8, 16, 60]=1, # mean over 1, 8, 16 or 60 views of each image (TTA)
     ids=None,      # CSV of the galaxies to predict, in its order
     strict:bool=False, # fail on an unreadable image; else it is filled in
     device:str='auto', # cpu, cuda, mps, or auto
     precision:str='auto', # fp32, bf16, fp16, or auto: the fastest that is safe
     bs:int=256,    # images at a time; fewer need less memory
     weights=None,  # weight of each of the runs in the mean; default: equal
-    form:str='cumulative', # cumulative, conditional, counts or concentrations
+    form:Literal['cumulative', 'conditional', 'counts', 'concentrations']='cumulative', # what is predicted of each answer
     std:bool=False, # add standard deviations, as columns <answer>_std
     votes:float=40, # volunteers for each galaxy, for form counts
     campaign:str=None, # of a run on several campaigns: the one whose answers are wanted, or all

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -369,7 +370,7 @@ def predict_survey(
     shard:int=None, # predict only this one, counted from 0; default: all missing ones
     views:int=1,   # as for predict_images
     embeddings:bool=False, # add the network's features, one list a row
-    engine:str='local', # local (this machine) or ray (all machines of a Ray cluster)
+    engine:Literal['local', 'ray']='local', # local (this machine) or ray (all machines of a Ray cluster)
     device:str='auto', # as for predict_images
     precision:str='auto', # as for predict_images
     bs:int=256,    # as for predict_images

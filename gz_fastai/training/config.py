@@ -42,7 +42,7 @@ class Config(Checked):
     "A training run, in full; raises `BadInput` for a value that a setting cannot have."
     entry = Setting
     data:Annotated[str, Many, Fixed]=None # folder with images and labels, or Kaggle's zips; default: a synthetic sample
-    valid:Annotated[str, Fixed]=None # CSV of the GalaxyIDs to validate on; default: a fixed tenth is held out
+    valid:Annotated[str, Fixed]=None # CSV of GalaxyIDs to validate on; default: a fixed tenth
     labels:Annotated[str, Fixed]=None # label file, where data holds several: CSV, TSV, parquet, FITS or zip
     images:Annotated[str, Fixed]=None # folder or zip of images, where data holds several
     unreadable:Annotated[str, OneOf('fatal', 'skip'), Fixed]='fatal' # what to do about an unreadable image
@@ -51,11 +51,11 @@ class Config(Checked):
     stratify:Annotated[bool, Fixed, Needs('fold', None)]=False # balance the folds by leading answers
     # train on this many galaxies, drawn at random with the seed; default: all training galaxies
     train_galaxies:Annotated[int, Range(2, 10**9), Fixed]=None
-    schema:Annotated[str, Fixed]=None # the questions: a campaign's name, or a JSON file; default: what the columns say
-    arch:Annotated[str, Fixed]='vgg7' # backbone: vgg7, vgg7_d4, or any timm name (resnet50, ...)
+    schema:Annotated[str, Fixed]=None # a campaign's name or a JSON file; default: from the columns
+    arch:Annotated[str, Fixed]='vgg7' # backbone: vgg7, vgg7_d4, or any timm name
     pretrained:bool=False # start from timm's pretrained weights
-    weights:str=None # pretrained weights: a file, the folder of a run, or hf-hub:OWNER/NAME
-    finetune:Annotated[str, OneOf('all', 'head', 'lora', 'gradual')]='all' # what is trained of a pretrained network
+    weights:str=None # start from a file, a run's folder, or hf-hub:OWNER/NAME
+    finetune:Annotated[str, OneOf('all', 'head', 'lora', 'gradual')]='all' # what to train if pretrained
     lora_rank:Annotated[int, Range(1, 1024), Needs('finetune', 'all', 'head', 'gradual')]=8 # rank of the LoRA adapters
     # how raw outputs become fractions
     activation:Annotated[str, OneOf('softmax', 'sigmoid', 'divisive'), Search(), Needs('loss', 'votes')]='softmax'
@@ -65,10 +65,10 @@ class Config(Checked):
     drop:Annotated[float, Range(0, .99), Search(low=0., high=.5)]=.1 # dropout in the head
     # side of the input in pixels, or several to train at in turn (48,64); default: 64, or what the backbone needs
     size:Annotated[int, Many, Range(16, 4096)]=None
-    crop:Annotated[int, Range(16, 10**5)]=180 # side of the central square of the original that it shows, in pixels
-    # side of the view on the sky, arcseconds; needs a pixel scale in each FITS header
+    crop:Annotated[int, Range(16, 10**5)]=180 # side of the central square that is used, in pixels
+    # side of the view in arcseconds; needs pixel scales in FITS
     fov:Annotated[float, Range(1e-3, 10**6)]=None
-    bands:Annotated[str, Fixed]=None # names of the FITS bands in the order of the planes, separated by commas
+    bands:Annotated[str, Fixed]=None # FITS bands in the order of the planes, joined by commas
     rotate:Annotated[float, Range(0, 180)]=180. # rotate by up to this many degrees either way
     p_rotate:Annotated[float, Range(0, 1), Search(low=.5, high=1.), Needs('rotate', 0)]=1. # probability of the rotation
     p_flip:Annotated[float, Range(0, 1), Search(low=0., high=.5)]=.5 # probability of a flip or quarter turn
@@ -81,8 +81,8 @@ class Config(Checked):
     epochs:Annotated[int, Range(1, 10**5), Fixed]=12 # passes over the training galaxies
     minutes:Annotated[float, Range(1e-3, 10**5), Fixed]=None # train for this long instead: as many epochs as fit
     bs:Annotated[int, Range(2, 10**6), Search(64, 128, 256)]=128 # batch size
-    opt:Annotated[str, OneOf('auto', 'muon', 'adam')]='auto' # optimizer; auto: adam for pretrained weights, else muon
-    # peak learning rate; default: the optimizer's; auto: found by fastai's finder
+    opt:Annotated[str, OneOf('auto', 'muon', 'adam')]='auto' # optimizer; auto: adam if pretrained, else muon
+    # peak learning rate; auto: lr_find's; default: that of opt
     lr:Annotated[float, Range(1e-9, 10), OneOf('auto'), Search(low=5e-4, high=3e-2, log=True)]=None
     wd:Annotated[float, Range(0, 10), Search(low=.005, high=.5, log=True)]=.05 # decoupled weight decay
     ema:Annotated[float, Range(0, .99999)]=0. # decay of the EMA of the weights that is validated and kept; 0: none
@@ -93,9 +93,9 @@ class Config(Checked):
     compile:bool=False # compile the network with torch.compile
     device:Annotated[str, Fixed]='auto' # cpu, cuda, mps, or auto
     log:Annotated[str, OneOf('tensorboard', 'wandb')]=None # also log with one of these
-    # of the weights, the order, the augmentation and the draw of train_galaxies
+    # of weights, order, augmentation and train_galaxies
     seed:Annotated[int, Range(0, 2**32-1), Fixed]=0
-    out:Annotated[str, Fixed]=None # folder to write; default: runs/<arch>-<time>
+    out:Annotated[str, Fixed]=None # folder to write; default: a new one in runs
 
 def settings() -> dict: # name -> Setting
     "The settings of `Config`, in its order."

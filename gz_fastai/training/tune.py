@@ -382,13 +382,13 @@ def tune(
     cfg:Config,          # what is not searched; its epochs are those of the runs at the end
     archs=('vgg7',),     # backbones to choose among
     trials:int=20,       # number of short runs to search with
-    minutes:float=None,  # instead of trials: search until they have taken this long together
+    minutes:float=None,  # instead of trials: search for this long in all
     trial_epochs:int=4,  # epochs of a trial
     space=(),            # what is searched: TOML files, or lines like 'bs=[64, 128]' or 'drop=0.1'
-    finalists:int=1,     # how many of the best are trained again, next to the default
+    finalists:int=1,     # the best to train again, next to the default
     seeds:int=2,         # how often each
     study:str='gz_fastai', # name in the database
-    storage:str=None,    # database URL, as Optuna takes it; default: study.db in the folder
+    storage:str=None,    # Optuna's database URL; default: study.db in the folder
 ) -> Study:              # None where another process finishes it
     "Search, prune, and train the best again next to the default; the same call resumes. Raises `BadInput` before that where something is wrong."
     check_alone('a search')
