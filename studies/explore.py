@@ -28,7 +28,7 @@ from gz_fastai.data.catalogue import *
 from gz_fastai.data.images import *
 from gz_fastai.data.store import *
 from gz_fastai.explore.search import *
-from gz_fastai.explore.gallery import *
+from gz_fastai.explore.opening import *
 
 HERE = Path(__file__).parent
 KINDS = {'edge-on': ('Class2.1', .6), 'ring': ('Class8.1', .3), 'merger': ('Class8.6', .3)} # at least this fraction of all volunteers
@@ -105,7 +105,7 @@ def audit(args):
                 cond = g.schema.conditional(seen[at])
                 cond[:, [first.start, first.start+1]] = cond[:, [first.start+1, first.start]]
                 seen[at] = g.schema.cumulative(cond)
-            p, _ = vote_surprise(g.mean, observed=seen, schema=g.schema)
+            p, _ = vote_pvalue(g.mean, observed=seen, schema=g.schema)
             error = np.sqrt(((g.mean-seen)**2).mean(1))
             found = {name: len({*np.argsort(score, kind='stable')[:wrong]} & {*at}) for name, score in (('probability', p), ('error', -error))}
             rows.append(dict(wrong=how, seed=seed, galaxies=n, flipped=wrong, found_by_probability=found['probability'], found_by_error=found['error']))
@@ -151,7 +151,7 @@ def speed(args):
         for o in re.findall(r'src="(/image[^"]+)"', page): client.get(o.replace('&amp;', '&'))
         first, one = time.perf_counter()-start, re.search(r'data-id="([^"]+)"', page)[1]
         row = dict(what=name, start=started, first_wall=first) | {k: timed(client.get, o) for k, o in (
-            ('filter', '/?f=all:Class1.2,0.5,1'), ('filters_and_sort', '/?f=all:Class1.2,0.5,1&f=asked:Class4.1,0.5,1&sort=doubt'),
+            ('filter', '/?f=all:Class1.2,0.5,1'), ('filters_and_sort', '/?f=all:Class1.2,0.5,1&f=asked:Class4.1,0.5,1&sort=entropy'),
             ('like', f'/?sort=like:{one}'), ('galaxy', f'/galaxy?id={one}'))}
         for i in re.findall(r'data-id="([^"]+)"', page)[:10]: client.post('/mark', data=dict(id=i, question='wanted', answer='yes'))
         row |= dict(taught=timed(client.get, '/?sort=taught:wanted=yes'), memory_mb=psutil.Process(p.pid).memory_info().rss/1e6)

@@ -100,7 +100,7 @@ def test_find_see_mark_teach_export(browser, wall, galaxies, tmp_path):
         name = page.inner_text('h1')
         looked(page)
         text = page.inner_text('main')
-        for part in ('Path through the decision tree', 'Nearest neighbors', 'volunteers', 'standard deviation', 'expected disagreement'): assert part in text, part
+        for part in ('Path through the decision tree', 'Nearest neighbors', 'volunteers', 'standard deviation', 'expected disagreement', 'entropy'): assert part in text, part
         assert page.locator('svg').count() >= 1
         with page.expect_navigation(): page.locator('.one a.like').first.click()
         assert name in page.inner_text('h1') and name not in shown(page) and len(shown(page)) == 48
@@ -164,7 +164,7 @@ def test_keys(browser, wall):
 
 def test_on_a_phone(browser, wall):
     with window(browser, wall, width=390) as page:
-        for place in ('/', '/?sort=unlikely&f=all:Class1.1,0.1,0.9', f'/galaxy?id={shown(page)[0]}'):
+        for place in ('/', '/?sort=improbability&f=all:Class1.1,0.1,0.9', f'/galaxy?id={shown(page)[0]}'):
             page.goto(wall+place)
             page.wait_for_load_state('networkidle')
             assert page.evaluate('document.documentElement.scrollWidth') <= 390, place

@@ -7,7 +7,9 @@ from tiny import tiny_galaxies, tiny_run
 
 from gz_fastai.core import BadInput
 from gz_fastai.data.votes import to_labels
-from gz_fastai.explore.gallery import Gallery, Marks, Query, open_gallery
+from gz_fastai.explore.gallery import Gallery, Query
+from gz_fastai.explore.marks import Marks
+from gz_fastai.explore.opening import open_gallery
 
 N = 60
 
@@ -27,9 +29,9 @@ def one(gallery): return gallery.ids[7]
 
 
 def test_a_query_filters_and_sorts(gallery):
-    rows, found = gallery.page(Query((('all:Class1.1', .2, 1),), sort='unlikely'))
-    assert len(gallery) == N and found == int((gallery.values('all:Class1.1') >= .2).sum())
-    assert (np.diff(gallery.values('unlikely')[rows]) <= 0).all()
+    rows = gallery.select(Query((('all:Class1.1', .2, 1),), sort='improbability'))
+    assert len(gallery) == N and len(rows) == int((gallery.values('all:Class1.1') >= .2).sum())
+    assert (np.diff(gallery.values('improbability')[rows]) <= 0).all()
 
 
 def test_quantities(gallery):
