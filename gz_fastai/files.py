@@ -31,7 +31,7 @@ def read_limited(
     file,               # a path, or a zipfile.Path
     most:int=MAX_BYTES, # bytes
 ) -> bytes:
-    "The content of a file; raises `BadInput` unless it is a regular one of at most `most` bytes, and `OSError` if the disk fails."
+    "The content of a file; raises `BadInput` if it is larger or not a regular file, and `OSError` if the disk fails."
     zipped = isinstance(file, zipfile.Path)
     try:
         s = None if zipped else os.stat(file)

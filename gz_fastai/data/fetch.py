@@ -36,7 +36,7 @@ def fetch_competition(
         folder.mkdir(parents=True, exist_ok=True)
         for name in COMPETITION_FILES:
             if _is_zip(folder/name): continue
-            try: got = kagglehub.competition_download(_COMPETITION, path=name)    # into its cache, so that it can resume
+            try: got = kagglehub.competition_download(_COMPETITION, path=name)     # into its cache: it can resume
             except Exception as e:   # of requests, kagglehub and kagglesdk
                 raise BadInput(f'Kaggle refused {name} ({first_line(e).strip()})', remedy=remedy) from None
             refuse(not _is_zip(got), f'what Kaggle sent as {name} is no zip', file=got, remedy=remedy)

@@ -129,11 +129,11 @@ def locate_images(
     images,        # a source of images as for list_images, or None
     labels:Labels, # of the galaxies
     bands=(),      # as for find_images
-) -> tuple: # (images that the table names, or None; the source, None for URLs; the name that each galaxy's image has there)
+) -> tuple: # (images that the table names, or None; the source, None for URLs; the name of each galaxy's image there)
     """Where the images are: at the paths that the table gives, or in a folder or zip, named by an ID or as in the table;
     raises `BadInput` if there are none."""
     path,table,paths = Path(path),labels.table,_named_paths(labels.table)
-    if paths and not images and is_url(paths[0]): return [GalaxyImage(i, o) for i,o in zip(labels.ids, paths)],None,list(labels.ids)
+    if paths and not images and is_url(paths[0]): return list(map(GalaxyImage, labels.ids, paths)),None,list(labels.ids)
     bases = [path/(images or '.'), Path(images or '.'), path, path/_IMAGES, path/'images', Path('')]
     base = next((o for o in bases if paths and (o/paths[0]).is_file()), None)
     if base is not None: return [as_image(base/o) for o in paths],base,[as_image(o).id for o in paths]

@@ -65,7 +65,8 @@ class GalaxyImage:
     def name(self): return re.split(r'[\\/]', str(self))[-1]
     @property
     def bands(self):     # band -> image; empty if all bands are in one file
-        return {b: GalaxyImage(self.id, *o) for b,o in json.loads(self._where[1]).items()} if self._where[0] == 'bands' else {}
+        kind,which = self._where
+        return {b: GalaxyImage(self.id, *o) for b,o in json.loads(which).items()} if kind == 'bands' else {}
     def exists(self): return self.data is not None or is_url(self.file) or os.path.isfile(self.file)
 
     def fingerprint(self) -> str:
@@ -77,7 +78,7 @@ class GalaxyImage:
         return file_fingerprint(self.file, f'{which}|{member.root.getinfo(member.at).CRC}' if member else self.part)
 
     def read_bytes(self) -> bytes:
-        "The content of the image file; raises `BadInput` if there is none, and `OSError` if the disk or the network fails."
+        "The content of the file; raises `BadInput` if there is none, and `OSError` if the disk or the network fails."
         if self.data is not None: return self.data
         kind,which = self._where
         if kind == 'row': data = _parquet_row(self, *which.split(':', 1))
@@ -87,7 +88,8 @@ class GalaxyImage:
             except (BadInput, OSError): raise
             except Exception as e: raise BadInput(f'cannot be unpacked ({first_line(e)})', file=self) from None
         refuse(data is None, 'holds no image', file=self)
-        refuse(len(data) > MAX_BYTES, lambda _: f'has {format_bytes(len(data))}, more than {format_bytes(MAX_BYTES)}', file=self)
+        n = len(data)
+        refuse(n > MAX_BYTES, f'has {format_bytes(n)}, more than {format_bytes(MAX_BYTES)}', file=self)
         return data
 
     def load(self):
@@ -139,7 +141,7 @@ def _image_column(schema):
 _BATCH = 32 # rows that are read together
 
 class _Rows:
-    "The rows of a parquet file of images, for several threads; raises `Changed` if a row is not the one that was listed."
+    "The rows of a parquet file of images, for several threads; raises `Changed` if a row is not what was listed."
     def __init__(self, file, ids):
         self.file,self.ids,self.lock = file,ids,Lock()
         self.pf = _open_parquet(file)
@@ -176,8 +178,9 @@ class _Rows:
             try: at,batch = self._batch(row)
             except Exception as e:      # damage has many names; that of the disk or the network has a number
                 self.next = self.starts[-1]+1     # start again
-                if is_url(self.file) or getattr(e, 'errno', None): raise OSError(f'{self.file} cannot be read: {first_line(e)}') from None
-                raise BadInput(f'cannot be read: {first_line(e)}', file=f'{self.file} row {row}') from None
+                why = f'cannot be read: {first_line(e)}'
+                if is_url(self.file) or getattr(e, 'errno', None): raise OSError(f'{self.file} {why}') from None
+                raise BadInput(why, file=f'{self.file} row {row}') from None
         if id_text(batch[self.ids][row-at].as_py()) != id: raise changed
         value = batch[self.images][row-at].as_py()
         return value.get('bytes') if isinstance(value, dict) else value
@@ -312,7 +315,8 @@ def _from_parquet(file, own):
     pf,row = _open_parquet(file),0
     names = pf.schema_arrow.names
     ids = next(iter(id_columns(names, own)), None)
-    refuse(ids is None, lambda _: f'has no column of IDs: {", ".join(names[:8])}', file=file, remedy=f'name it {ID_COLUMNS[0]}')
+    problem,remedy = f'has no column of IDs: {", ".join(names[:8])}',f'name it {ID_COLUMNS[0]}'
+    refuse(ids is None, problem, file=file, remedy=remedy)
     for batch in pf.iter_batches(8192, columns=[ids]):
         for i in batch.column(0).to_pylist():
             if i is not None: yield GalaxyImage(id_text(i, file=file, line=row+1), file, f'row:{row}:{ids}')
@@ -324,8 +328,8 @@ _STARTS = {b'PAR1': 'parquet', b'PK\3\4': 'zip', b'PK\5\6': 'zip', b'\xff\xd8\xf
 
 def _kind(source):
     "What a file or URL holds, by its first bytes if it is a file, otherwise by its name"
-    name,start = source.lower(),b''
-    by_name = 'list' if name.endswith(('.txt', '.csv')) else 'parquet' if name.endswith('.parquet') else 'image' if image_name(source) else ''
+    suffix = source.lower().rpartition('.')[2]
+    by_name = dict(txt='list', csv='list', parquet='parquet').get(suffix, 'image' if image_name(source) else '')
     if is_url(source): return by_name
     problem = 'is not a folder, zip or image' if os.path.exists(source) else 'there is no such file or folder'
     refuse(not os.path.isfile(source), problem, file=source)
@@ -348,7 +352,8 @@ def _images(source, own):
 
 def _holds_images(file, part):
     "Whether a file in a folder is a parquet file of images, by its schema alone"
-    return not part and file.lower().endswith('.parquet') and _image_column(_open_parquet(file).schema_arrow) is not None
+    if part or not file.lower().endswith('.parquet'): return False
+    return _image_column(_open_parquet(file).schema_arrow) is not None
 
 # %% ../../nbs/11_data.images.ipynb #30f84a40
 def _by_galaxy(images, bands):
@@ -369,7 +374,7 @@ def _by_galaxy(images, bands):
 
 def list_images(
     source,   # folder, zip, image, parquet of images, list of paths (.txt, or a table with file_loc), or a URL
-    bands=(), # names that FITS files of one galaxy end in: of '7_g.fits' and '7_r.fits', 'g' and 'r'; default: no such files
+    bands=(), # names that FITS files of one galaxy end in: of '7_g.fits' and '7_r.fits', 'g' and 'r'
     id_column:str=None, # of tables, if it is not one of the usual ones
 ):            # yields a GalaxyImage each
     "The images of a source, one after the other, in the same order each time; raises `BadInput` if it can't be opened."

@@ -225,7 +225,7 @@ def galaxy_ids(
     "The IDs of a table, as text; raises `BadInput` where a row has none, or there are no rows."
     cells = table[find_id_column(table, file, schema)].astype(object)
     try: ids = cells.map(id_text)
-    except BadInput: ids = pd.Series([id_text(o, file=file, line=int(i)) for i,o in cells.items()], cells.index) # raises
+    except BadInput: ids = pd.Series([id_text(o, file=file, line=int(i)) for i,o in cells.items()])     # raises
     if not len(ids): raise BadInput('has no rows', file=file)
     empty = ids.index[ids == '']
     if len(empty): raise BadInput(f'has no {schema.id_column}{_and_n_more(empty)}', file=file, line=int(empty[0]))

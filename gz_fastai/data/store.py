@@ -89,7 +89,8 @@ def read_stored(
     return _decode(image, crop, size, reading)[0]
 
 # %% ../../nbs/17_data.store.ipynb #8b99e013
-_ROW = np.dtype([('crc', '<u4'), ('width', '<i4'), ('height', '<i4'), ('crop', '<f4'), ('filled', '<i4'), ('check', '<u4')])
+_ROW = np.dtype('<u4,<i4,<i4,<f4,<i4,<u4') # of the index
+_ROW.names = 'crc','width','height','crop','filled','check'
 
 class Store:
     "The centers of many images as one memory-mapped array, with `MARGIN` around what a view shows."
@@ -99,8 +100,9 @@ class Store:
     ):
         self.folder = Path(folder)
         self.info = read_json(self.folder/'store.json')
-        self.pixels = np.load(self.folder/'pixels.npy', mmap_mode='c', allow_pickle=False)  # (n, side, side, channels) uint8
-        self.index = np.load(self.folder/'index.npy', mmap_mode='r', allow_pickle=False)    # crc, width, height, crop, filled
+        def array(name, mode): return np.load(self.folder/name, mmap_mode=mode, allow_pickle=False)
+        self.pixels = array('pixels.npy', 'c')  # (n, side, side, channels) uint8
+        self.index = array('index.npy', 'r')    # crc, width, height, crop and filled of each
 
     def __len__(self): return len(self.pixels)
     def __repr__(self):
@@ -129,7 +131,7 @@ def note(self:Store) -> str: # empty if nothing is wrong
     sides,fov,of = np.stack([good['width'], good['height']], 1),self.reading.fov,plural(len(good), 'image')
     small,filled = int((sides.min(1) < good['crop']).sum()),int((good['filled'] > 0).sum())
     notes = [crop_note(self.crop, sides)] if not fov else []
-    if fov and small: notes.append(f'{small:,} of {of} are smaller than a view of {fov:g}"; they are scaled up to fill it')
+    if fov and small: notes.append(f'{small:,} of {of} are smaller than a view of {fov:g}"; they are scaled up')
     if filled: notes.append(f'{filled:,} of {of} have pixels without a value, which are filled with sky')
     return '; '.join(filter(None, notes))
 
@@ -148,9 +150,11 @@ def _row_check(row): return zlib.crc32(row.tobytes()[:-4])
 
 def _as_written(index, pixels):
     "(n,) whether rows of the index and their pixels are what was written"
-    return np.array([r['check'] == _row_check(r) and r['crc'] == zlib.crc32(px) for r,px in zip(index, pixels)], dtype=bool)
+    return np.array([r['check'] == _row_check(r) and r['crc'] == zlib.crc32(px) for r,px in zip(index, pixels)], bool)
 
-def _state(folder): return [[s.st_size, s.st_mtime_ns] for s in ((folder/o).stat() for o in ('pixels.npy', 'index.npy'))]
+def _state(folder):
+    "Size and time of change of the files of a store"
+    return [[s.st_size, s.st_mtime_ns] for s in ((folder/o).stat() for o in ('pixels.npy', 'index.npy'))]
 
 def _is_verified(store):
     "Whether a store is as it was written, found out once per state of its files"
@@ -158,7 +162,7 @@ def _is_verified(store):
     if store.info['verified'] == state: return True
     def right(a): return _as_written(store.index[a:a+256], store.pixels[a:a+256]).all()
     if not all(in_threads(right, range(0, len(store), 256), 'Checking stored pixels')): return False
-    with suppress(OSError): write_json(store.folder/'store.json', store.info | dict(verified=state))     # not if it is read-only
+    with suppress(OSError): write_json(store.folder/'store.json', store.info | dict(verified=state))     # or read-only
     return True
 
 def _load_if_complete(folder, files, crop, size, reading):
@@ -170,8 +174,9 @@ def _load_if_complete(folder, files, crop, size, reading):
     try:
         store = Store(folder)
         bad = store.bad.row.tolist()
-        whole = ({k: store.info[k] for k in made} == made and store.pixels.dtype == np.uint8 and store.index.dtype == _ROW
-                 and store.pixels.shape == (n, side, side, reading.n) and store.index.shape == (n,)
+        found = store.pixels.dtype,store.pixels.shape,store.index.dtype,store.index.shape
+        same = {k: store.info[k] for k in made} == made
+        whole = (same and found == (np.uint8, (n, side, side, reading.n), _ROW, (n,))
                  and bad == np.flatnonzero(store.index['width'] == 0).tolist() and _is_verified(store))
     except MemoryError: raise
     except OSError as e:
@@ -186,7 +191,8 @@ _MUCH = 10e9 # bytes; a build that takes more says so
 def _allocate(file, shape, dtype):
     "A file for an array of zeros, with the disk space that it needs"
     nbytes,tmp = math.prod(shape)*np.dtype(dtype).itemsize,file.with_name('new.npy')
-    if nbytes > _MUCH: print(f'{file.parent.parent}: the pixels take {format_bytes(nbytes)}', file=sys.stderr, flush=True)
+    note = f'{file.parent.parent}: the pixels take {format_bytes(nbytes)}'
+    if nbytes > _MUCH: print(note, file=sys.stderr, flush=True)
     try:
         free = shutil.disk_usage(file.parent).free
         if free < nbytes: raise OSError(f'{format_bytes(free)} are free')
