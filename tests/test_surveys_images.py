@@ -12,8 +12,7 @@ from PIL import Image
 
 from gz_fastai.core import BadInput
 from gz_fastai.data.fits import Reading, choose_reading
-from gz_fastai.data.images import as_image
-from gz_fastai.data.images import find_images
+from gz_fastai.data.images import as_image, find_images
 from gz_fastai.data.store import Store
 
 SURVEYS = os.environ.get('GZ_FASTAI_SURVEYS')
