@@ -22,7 +22,7 @@ setup(
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research',
                  'Programming Language :: Python :: 3', 'Topic :: Scientific/Engineering :: Astronomy'],
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']),
-    package_data={f"{cfg['lib_path']}.{o}": ['templates/*'] for o in ('report', 'explore')},
+    package_data={f"{cfg['lib_path']}.{o}": ['templates/*'] for o in ('inference', 'report', 'explore')},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev', 'kaggle', 'log', 'onnx', 'ray', 'postgres', 'explore')},

@@ -7,6 +7,7 @@ __all__ = ['EXPORTS', 'PixelsToFractions', 'export_onnx', 'export_torch', 'model
 
 # %% ../../nbs/32_inference.export.ipynb #836e9499
 import contextlib, hashlib, io, json, warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -73,10 +74,10 @@ class PixelsToFractions(nn.Module):
         members,weights = member_runs(runs)
         def seen(r): return r.schema.to_dict(),*[r.info.get(o) for o in ('size', 'crop', 'reading')]
         for r in members:
-            if isinstance(r, OnnxModel): raise BadInput('is exported already', file=r.path)
+            refuse(isinstance(r, OnnxModel), 'is an exported file already', file=r.path, remedy='export its run')
             why = 'answers other questions than' if r.schema != members[0].schema else 'looks at other pixels than'
-            same,remedy = seen(r) == seen(members[0]),'export each on its own'
-            if not same: raise BadInput(f'{why} {members[0].path}', file=r.path, remedy=remedy)
+            problem = f'{why} {members[0].path}'
+            refuse(seen(r) != seen(members[0]), problem, file=r.path, remedy='export each on its own')
         self.networks = nn.ModuleList(_Network(r, views) for r in members)
         self.register_buffer('weights', torch.tensor(weights)[:, None, None])
         self.members,self.views = members,views
@@ -96,24 +97,23 @@ def _examples(module, images, n=24):
     reading = Reading.from_dict(info.get('reading'))
     folder = images or make_sample(n)/'images_training_rev1'
     files = [o[0] for o in find_images(folder, reading.bands if images else ()).values()][:n]
-    if not files: raise BadInput('contains no images', file=images)
+    refuse(not files, 'contains no images', file=images)
     seen = reading if images else Reading()
     pixels = np.stack([read_stored(o, info['crop'], info['size'], seen) for o in files])
     return torch.tensor(pixels if pixels.shape[-1] == reading.n else pixels[..., :1].repeat(reading.n, -1))
 
 def _compare(module, run, pixels, file, most=_TOLERANCE):
-    "The largest difference of fractions between PyTorch and what was exported; raises `RuntimeError` where it is too large"
+    "The largest difference of fractions from PyTorch's; raises `RuntimeError` if it is too large"
     with torch.no_grad(): want = module(pixels)
     parts = pixels.split([1, min(7, len(pixels)-1), max(0, len(pixels)-8)]) if len(pixels) > 1 else [pixels]
     got = torch.cat([torch.as_tensor(run(o)) for o in parts if len(o)])
     diff = float((got-want).abs().max())
-    problem = f'{file}: fractions differ by {diff:.2g} from those of the network'
-    if not diff <= most: raise RuntimeError(problem)
+    if not diff <= most: raise RuntimeError(f'{file}: fractions differ by {diff:.2g} from those of the network')
     return diff
 
 # %% ../../nbs/32_inference.export.ipynb #60b84240
 def _metadata(module):
-    "What surrounds the network, for a file without a folder"
+    "The metadata of a file: what a run's folder says about its network"
     infos = [r.info for r in module.members]
     first,kinds = infos[0],[i['activation'] for i in infos]
     mean = np.mean([i['trained_on']['mean'] for i in infos], 0).tolist()
@@ -128,8 +128,8 @@ def _metadata(module):
 def _check_file(out, suffix):
     "Refuse early a file that cannot be written"
     out = Path(out)
-    if out.suffix != suffix: raise BadInput(f'must end in {suffix}', file=out)
-    if out.exists(): raise BadInput('already exists', file=out, remedy='choose another file')
+    refuse(out.suffix != suffix, f'must end in {suffix}', file=out)
+    refuse(out.exists(), 'already exists', file=out, remedy='choose another file')
     check_place(out)
     return out
 
@@ -174,15 +174,13 @@ def export_onnx(
     images=None, # folder or zip of images to check the file on; default: synthetic galaxies
     precision:str='fp32', # of weights and products: fp32, fp16, or int8, which needs images like those to predict
 ) -> float:      # largest difference from PyTorch's fractions
-    "Write an ONNX file; raises `BadInput` where something is wrong, and `RuntimeError` where the file predicts something else."
+    "Write an ONNX file; raises `BadInput` if something is wrong, and `RuntimeError` if the file predicts something else."
     out = _check_file(out, '.onnx')
     check_choice('precision', precision, _MOST)
-    blind = precision == 'int8' and not images
-    if blind: raise BadInput('int8 is calibrated on galaxies', remedy='name some with images')
+    refuse(precision == 'int8' and not images, 'int8 is calibrated on galaxies', remedy='name some with images')
     onnx_runtime()
-    remedy = "pip install 'gz_fastai[onnx]'"
-    try: import onnxscript  # noqa: F401
-    except ImportError: raise BadInput('export to ONNX needs onnx and onnxscript', remedy=remedy) from None
+    needed = 'export to ONNX needs onnx and onnxscript, which are not installed'
+    refuse(not (find_spec('onnx') and find_spec('onnxscript')), needed, remedy="pip install 'gz_fastai[onnx]'")
     module = PixelsToFractions(runs, views)
     pixels = _examples(module, images, 256 if precision == 'int8' else 24)
     shapes = ({0: torch.export.Dim('n')},)
@@ -215,81 +213,8 @@ def export_torch(
     with atomic_write(out) as tmp: tmp.write_bytes(data.getvalue())
     return diff
 
-# %% ../../nbs/32_inference.export.ipynb #6370ff00
-_CARD = """---
-license: {{ license }}
-library_name: timm
-pipeline_tag: image-feature-extraction
-tags: [galaxy-zoo, galaxy-morphology, astronomy, timm, gz_fastai]
-{% if index %}model-index: {{ index | tojson }}
-{% endif %}---
-
-# {{ name }}
-{{ info.arch }} that predicts {{ schema | length }} vote fractions of {{ schema.questions | length }} questions ({{ schema.name }})
-from the image of a galaxy, trained with [gz_fastai](https://github.com/gz-fastai/gz_fastai) on {{ galaxies }}.
-
-## Use
-```python
-import gz_fastai
-gz_fastai.load('hf-hub:{{ name }}').predict(['galaxy.jpg'], views=8)
-```
-
-{% if in_timm %}```python
-import timm{% if info.arch.startswith('vgg7') %}
-import gz_fastai.model.backbones    # registers {{ info.arch }}{% endif %}
-encoder = timm.create_model('hf-hub:{{ name }}', pretrained=True, num_classes=0)
-```
-{% else %}timm alone cannot load the backbone: timm's {{ info.arch }} wants layers that are not part of this network.
-{% endif %}
-## Scores
-{% if scores %}RMSE over all vote fractions on {{ scored }}: **{{ '%.4f' % scores.rmse }}**
-(95% interval {{ '%.4f' % scores.interval[0] }} to {{ '%.4f' % scores.interval[1] }}), one view.
-
-| question | RMSE | correct leading answers |
-| --- | --- | --- |
-{% for q, rmse, right in rows %}| {{ q }} | {{ rmse }} | {{ right }} |
-{% endfor %}{% else %}Unknown: the page was made from bare weights.
-{% endif %}
-"""
-
-# %% ../../nbs/32_inference.export.ipynb #b3438fb0
-_CARD += """## Training
-Data: {{ data }}, {{ galaxies }}. {{ settings }}.
-{% if gz2 %}
-These are galaxies of Galaxy Zoo 2. The test galaxies of the Kaggle competition are from the same survey: a score on galaxies
-that this network, or one that starts from it, has seen says nothing about new ones.
-{% endif %}{% if weights %}
-It started from other weights ({{ weights }}), which may have seen more galaxies than these;
-Zoobot's encoders, for one, have seen Galaxy Zoo 2.
-{% endif %}
-## Intended use and limits
-It predicts what volunteers would answer, for images like those that it was trained on: the central {{ info.crop }} pixels of the
-original, at {{ info.size }} pixels. Other telescopes, depths, pixel scales or color stretches need a training of their own, for which
-it can be the start (`gz_fastai_train --weights`). Its fractions carry the biases of the votes: volunteers see fewer features in small
-and faint galaxies.
-
-## License
-{{ terms }}
-"""
-_TERMS = {
-    'apache-2.0': 'Trained on synthetic galaxies alone: Apache 2.0, like the code.',
-    'other': 'The license of the labels that it was trained on applies. **Name it here before you publish.**',
-    'cc-by-nc-sa-4.0': """Galaxy Zoo's labels are published as CC BY-NC-SA 4.0
-([galaxy-datasets on the hub](https://huggingface.co/mwalmsley)), and models trained on them have to be released by the time of publication.
-Labels from Kaggle fall under the rules of the competition."""}
-
 # %% ../../nbs/32_inference.export.ipynb #ffeccd8c
 def _data_name(info): return Path(str(info['trained_on'].get('data') or 'unknown')).name
-
-def _license(schema, synthetic):
-    if synthetic: return 'apache-2.0'
-    return 'cc-by-nc-sa-4.0' if {*schema.campaigns} & {*CAMPAIGNS} else 'other'
-
-def _score_rows(run):
-    "Question, RMSE and accuracy as text"
-    def shown(o, form): return format(o, form) if isinstance(o, (int, float)) else ''
-    rows = zip(run.schema.questions, run.metrics.get('questions', []))
-    return [(q.text.replace('|', ' '), shown(r.get('rmse'), '.4f'), shown(r.get('accuracy'), '.1%')) for q,r in rows]
 
 def model_card(
     network,   # a Run, or another Bundle
@@ -297,27 +222,31 @@ def model_card(
     in_timm:bool=True, # whether timm can load the backbone
 ) -> str:      # Markdown, with YAML on top
     "A card for the hub: how to use the network, its scores, its training, its limits, and the license of its labels."
-    info,schema,scored = network.info,network.schema,isinstance(network, Run)
+    info,schema = network.info,network.schema
     synthetic = bool(info['trained_on'].get('synthetic'))
-    license,kind = _license(schema, synthetic),'synthetic '*synthetic
+    license = 'cc-by-nc-sa-4.0' if {*schema.campaigns} & {*CAMPAIGNS} else 'other'
+    kind = 'synthetic '*synthetic
     def galaxies(n): return plural(n, f'{kind}galaxy', f'{kind}galaxies')
     settings = {o: info[o] for o in ('arch', 'size', 'crop', 'activation', 'hidden')}
-    values = dict(name=name, info=info, schema=schema, in_timm=in_timm, license=license, terms=_TERMS[license])
+    values = dict(name=name, info=info, schema=schema, in_timm=in_timm, license='apache-2.0' if synthetic else license)
     values |= dict(data=_data_name(info), gz2=schema.name.startswith('gz2') and not synthetic)
     values['galaxies'] = galaxies(info['trained_on']['galaxies'])
-    if scored:
+    if isinstance(network, Run):
         settings |= {o: network.resolved[o] for o in ('epochs', 'opt', 'lr', 'precision') if o in network.resolved}
         settings |= info.get('versions', {})
-        metric = dict(type='rmse', value=round(network.metrics['rmse'], 5))
-        task,dataset = dict(type='image-regression'),dict(name=_data_name(info), type=schema.name)
-        result = dict(task=task, dataset=dataset, metrics=[metric])
-        index = [dict(name=name.split('/')[-1], results=[result])]
-        values |= dict(scores=network.metrics, scored=galaxies(network.metrics['galaxies']), index=index)
-        weights = str(network.requested.get('weights') or '')
-        if not weights.startswith('hf-hub:'): weights = Path(weights).name
-        values |= dict(rows=_score_rows(network), weights=weights)
+        metrics,weights = network.metrics,str(network.requested.get('weights') or '')
+        result = dict(task=dict(type='image-regression'), dataset=dict(name=_data_name(info), type=schema.name),
+                      metrics=[dict(type='rmse', value=round(metrics['rmse'], 5))])
+        values['index'] = [dict(name=name.split('/')[-1], results=[result])]
+        values |= dict(scores=metrics, scored=galaxies(metrics['galaxies']))
+        values['weights'] = weights if weights.startswith('hf-hub:') else Path(weights).name
+        def shown(o, form): return format(o, form) if isinstance(o, (int, float)) else ''
+        def row(q, r): return q.text.replace('|', ' '),shown(r.get('rmse'), '.4f'),shown(r.get('accuracy'), '.1%')
+        values['rows'] = [row(*o) for o in zip(schema.questions, metrics.get('questions', []))]
     values['settings'] = ', '.join(f'{k} {v}' for k,v in settings.items())
-    return jinja2.Environment(undefined=jinja2.ChainableUndefined).from_string(_CARD).render(values)
+    loader = jinja2.PackageLoader('gz_fastai.inference')
+    templates = jinja2.Environment(loader=loader, undefined=jinja2.ChainableUndefined)
+    return templates.get_template('model_card.md').render(values)
 
 # %% ../../nbs/32_inference.export.ipynb #9930e06a
 def _timm_config(network, body):
@@ -360,15 +289,6 @@ def _write_page(folder, network, name):
     check_same(outputs(model, x), outputs(read_model(folder)[0], x), f'{folder}: the network')
 
 # %% ../../nbs/32_inference.export.ipynb #ade951c7
-def _upload(folder, repo):
-    "Put the files of a page onto the hub"
-    hand = f'the page is ready: log in with `hf auth login` and repeat the command, or upload the files in {folder} to https://huggingface.co/{repo} by hand'
-    try:
-        huggingface_hub.create_repo(repo, exist_ok=True)
-        huggingface_hub.upload_folder(repo_id=repo, folder_path=str(folder), commit_message='Upload a network')
-    except Exception as e:      # of the hub's many kinds
-        raise BadInput(f'cannot upload to {repo} ({first_line(e)})', remedy=hand) from None
-
 def _is_page_of(folder, network):
     "Whether a folder holds the page of this network"
     try:
@@ -381,17 +301,23 @@ def export_hub(
     out,       # folder to write
     repo:str=None, # OWNER/NAME of a page to upload it to
 ) -> Path:     # the folder
-    "Write the files of a page, and upload them; raises `BadInput` where something is wrong, or the hub cannot be reached."
+    "Write the files of a page, and upload them; raises `BadInput` if something is wrong, or the hub cannot be reached."
     network,out = load(run),Path(out)
-    if isinstance(network, OnnxModel): raise BadInput('holds no PyTorch network', file=network.path)
+    refuse(isinstance(network, OnnxModel), 'holds no PyTorch network', file=network.path)
     wrong = repo is not None and (repo.count('/') != 1 or '' in repo.split('/'))
-    if wrong: raise BadInput(f'repo must be OWNER/NAME, not {repo!r}')
+    refuse(wrong, f'repo must be OWNER/NAME, not {repo!r}')
     check_place(out)
+    other = out.exists() and not (repo and _is_page_of(out, network))
+    refuse(other, 'already exists', file=out, remedy='choose another folder')
     if not out.exists():
         with atomic_folder(out) as tmp: _write_page(tmp, network, repo or out.name)
-    elif not (repo and _is_page_of(out, network)):
-        raise BadInput('already exists', file=out, remedy='choose another folder')
-    if repo: _upload(out, repo)
+    if not repo: return out
+    try:
+        huggingface_hub.create_repo(repo, exist_ok=True)
+        huggingface_hub.upload_folder(repo_id=repo, folder_path=str(out), commit_message='Upload a network')
+    except Exception as e:      # of the hub's many kinds
+        remedy = f'log in with `hf auth login` and repeat the command, or upload the files in {out} by hand'
+        raise BadInput(f'cannot upload to {repo} ({first_line(e)})', remedy=remedy) from None
     return out
 
 # %% ../../nbs/32_inference.export.ipynb #51969518
@@ -406,17 +332,14 @@ def export_run(
     precision:Literal['fp32', 'fp16', 'int8']='fp32', # of an ONNX file: fp32, fp16 (half the size) or int8 (a quarter; needs images)
     repo:str=None, # OWNER/NAME of the hub's page to upload to; default: only write the folder
 ) -> str:        # what was written, in words
-    "Export trained networks; raises `BadInput` where something is wrong."
+    "Export trained networks; raises `BadInput` if something is wrong."
     check_choice('to', to, EXPORTS)
-    page = to == 'hub'
+    page,runs = to == 'hub',runs if isinstance(runs, (list, tuple)) else [runs]
     idle = dict(views=page and views != 1, images=page and images, repo=repo and not page)
     idle['precision'] = precision != 'fp32' and to != 'onnx'
-    idle = [k for k,v in idle.items() if v]
-    if idle: raise BadInput(f'{idle[0]} has no effect on the export to {to}', remedy='leave it out')
-    runs = runs if isinstance(runs, (list, tuple)) else [runs]
+    for k,v in idle.items(): refuse(v, f'{k} has no effect on the export to {to}', remedy='leave it out')
     if page:
-        remedy = 'export each on its own, or to onnx'
-        if len(runs) > 1: raise BadInput('a page of the hub holds one network', remedy=remedy)
+        refuse(len(runs) > 1, 'a page of the hub holds one network', remedy='export each on its own, or to onnx')
         folder = export_hub(runs[0], out, repo)
         files = ', '.join(sorted(o.name for o in folder.iterdir()))
         return f'{folder}: {files}' + f'\nuploaded to https://huggingface.co/{repo}'*bool(repo)
