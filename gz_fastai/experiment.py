@@ -84,7 +84,7 @@ def work_folder(
 ) -> Path:
     "The folder in it for work in progress, which is made if it is missing."
     res = Path(path)/_WORK
-    res.mkdir(exist_ok=True)
+    res.mkdir(parents=True, exist_ok=True)
     return res
 
 def tidy(
