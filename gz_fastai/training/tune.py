@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.distributions import check_distribution_compatibility
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import TrialState
 from optuna_integration.fastaiv2 import FastAIV2PruningCallback
@@ -37,7 +37,7 @@ from .train import _reading
 def distribution(
     spec, # list of choices, or low, high and perhaps log or step
 ):        # an Optuna distribution
-    "What Optuna makes of a part of the space; raises whatever Optuna does where that is nothing."
+    "A part of the space for Optuna; raises what Optuna raises for an impossible one."
     if isinstance(spec, list): return CategoricalDistribution(spec)
     if not isinstance(spec.get('log', False), bool): raise TypeError('log is true or false')
     step = spec.get('step', 1)
@@ -50,7 +50,7 @@ def distribution(
 def default_space(
     loss:str='rmse', # of the default; for votes neither loss nor activation is searched
 ) -> dict:           # name -> list of choices, or low, high and perhaps log
-    "What a study searches unless told otherwise."
+    "What a study searches by default."
     fixed = ('loss', 'activation') if loss == 'votes' else ()
     return {n: s.search.spec for n,s in settings().items() if s.search and n not in fixed}
 
@@ -58,37 +58,34 @@ def default_space(
 def _check_spec(name, spec):
     "Raise `BadInput` unless `spec` is something that the setting `name` may be, choices, or a range"
     found = settings().get(name)
-    if found is None or found.fixed:
-        known = ', '.join(n for n,s in settings().items() if not s.fixed)
-        raise BadInput(f'cannot search {name!r}', remedy=f'searchable settings: {known}')
+    known = ', '.join(n for n,s in settings().items() if not s.fixed)
+    refuse(found is None or found.fixed, f'cannot search {name!r}', remedy=f'searchable settings: {known}')
     if not isinstance(spec, dict):
-        if spec == []: raise BadInput(f'{name} has no choices')
+        refuse(spec == [], f'{name} has no choices')
         nested = isinstance(spec, list) and any(isinstance(o, list) for o in spec)
-        if nested: raise BadInput(f'{name} cannot be searched in lists, only in single values')
+        refuse(nested, f'{name} cannot be searched in lists, only in single values')
         for value in spec if isinstance(spec, list) else [spec]: found.checked(value)
         return
     known = {'low', 'high'} <= spec.keys() <= {'low', 'high', 'log', 'step'}
     for end in ('low', 'high'): known = known and type(found.checked(spec[end])) in (int, float)
-    if not known or spec['low'] >= spec['high']:
-        raise BadInput(f'{name} needs low and a larger high, and may have log or step, not {spec}')
-    if spec.get('log') and spec['low'] <= 0: raise BadInput(f'{name} on a log scale begins above 0, not at {spec["low"]}')
+    wrong = not known or spec['low'] >= spec['high']
+    refuse(wrong, f'{name} needs low and a larger high, and may have log or step, not {spec}')
+    refuse(spec.get('log') and spec['low'] <= 0, f'{name} on a log scale begins above 0, not at {spec["low"]}')
     try: distribution(spec)
     except (TypeError, ValueError, ArithmeticError, UserWarning) as e:
         raise BadInput(f'{name} cannot be searched in {spec} ({e})') from None
 
 # %% ../../nbs/45_training.tune.ipynb #c5db9a89
-def _read_changes(text):
-    "The changes in a TOML file or a line of TOML"
-    try: return read_toml(text, text if '=' in text else None)
-    except BadInput as e:
-        raise BadInput(e.problem, file=text[:60], remedy='give a TOML file, or a line like bs=[64, 128]') from None
-
 def read_space(
     changes=(), # TOML files, or lines of TOML
     loss:str='rmse', # of the default, where the changes do not fix it
 ) -> tuple:     # (what is searched: name -> choices or range, what is fixed: name -> value)
-    "The default space with changes; raises `BadInput` for what is no setting, no range or no choice."
-    given = {name: spec for text in changes for name,spec in _read_changes(text).items()}
+    "The default space with changes; raises `BadInput` for an unknown setting, a wrong range or a wrong choice."
+    given = {}
+    for text in changes:
+        try: given |= read_toml(text, text if '=' in text else None)
+        except BadInput as e:
+            raise BadInput(e.problem, file=text[:60], remedy='give a TOML file, or a line like bs=[64, 128]') from None
     for name,spec in given.items(): _check_spec(name, spec)
     fixed = {name: spec for name,spec in given.items() if not isinstance(spec, (dict, list))}
     space = default_space(given.get('loss', loss)) | given
@@ -105,35 +102,33 @@ def suggest_value(
     whole = isinstance(distribution(spec), IntDistribution)
     return (trial.suggest_int if whole else trial.suggest_float)(name, **spec)
 
-def _inside(value, spec):
-    "Whether a value lies in a part of the space"
-    if isinstance(spec, list): return value in spec
-    steps = (value-spec['low'])/spec['step'] if spec.get('step') else 0
-    return spec['low'] <= value <= spec['high'] and abs(steps-round(steps)) < 1e-8
-
 def first_trial(
     cfg:Config, # the default
     space:dict, # from read_space
 ) -> dict:      # setting -> value
-    "The values of `cfg` for what is searched; raises `BadInput` where one lies outside."
+    "The values of `cfg` for what is searched; raises `BadInput` if one lies outside."
     res = {k: getattr(cfg, k) for k in space}
     if 'lr' in res and res['lr'] is None:
         pretrained = bool(cfg.pretrained or cfg.weights)
         res['lr'] = default_lr(default_opt(pretrained) if cfg.opt == 'auto' else cfg.opt, pretrained)
-    remedy = 'set lr, or fix it in the space'
-    if res.get('lr') == 'auto': raise BadInput("a search cannot start from lr 'auto'", remedy=remedy)
+    refuse(res.get('lr') == 'auto', "a search cannot start from lr 'auto'", remedy='set lr, or fix it in the space')
     for k,v in res.items():
-        if isinstance(v, tuple): raise BadInput(f'{k} has several values, so it cannot be searched', remedy=f'set one {k}')
-        if v is None: raise BadInput(f'{k} is not set, so the first trial has no value for it', remedy=f'set {k}')
-        outside = f'the first trial is the default, and its {k} {v} lies outside {space[k]}'
-        if not _inside(v, space[k]): raise BadInput(outside, remedy=f'include it, or set {k}')
+        spec = space[k]
+        refuse(isinstance(v, tuple), f'{k} has several values, so it cannot be searched', remedy=f'set one {k}')
+        refuse(v is None, f'{k} is not set, so the first trial has no value for it', remedy=f'set {k}')
+        if isinstance(spec, list): inside = v in spec
+        else:
+            steps = (v-spec['low'])/spec['step'] if spec.get('step') else 0
+            inside = spec['low'] <= v <= spec['high'] and abs(steps-round(steps)) < 1e-8
+        outside = f'the first trial is the default, and its {k} {v} lies outside {spec}'
+        refuse(not inside, outside, remedy=f'include it, or set {k}')
     return res
 
 # %% ../../nbs/45_training.tune.ipynb #89276aa2
 _HEARTBEAT = 10 # seconds between signs of life of a trial; after three times as long without one it is tried again
 
 class NotAtTheEnd(optuna.pruners.BasePruner):
-    "The pruner, except for trials that have trained their last epoch: pruning those saves nothing, and loses their value"
+    "A pruner that spares trials after their last epoch: pruning those saves nothing, and loses their value."
     def __init__(self,
         pruner,     # another pruner
         epochs:int, # of a trial
@@ -160,7 +155,7 @@ def open_study(
     epochs:int,  # of a trial
     seed:int=0,  # of the suggestions
 ) -> optuna.Study:
-    "The study of that name, created if it is missing; raises `BadInput` where the database cannot be opened."
+    "The study of that name, created if it is missing; raises `BadInput` if the database cannot be opened."
     pruner = NotAtTheEnd(optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=epochs//2), epochs)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ExperimentalWarning)
@@ -198,28 +193,32 @@ def trials_table(
     return pd.DataFrame([row(t) for t in ended_trials(study)])
 
 # %% ../../nbs/45_training.tune.ipynb #e3118591
-def _objective(cfg, space, archs, out):
-    "What Optuna calls with each trial: a short run, whose folder goes when it ends"
-    def score(trial, folder):
-        params = {k: suggest_value(trial, k, v) for k,v in space.items()}
-        if len(archs) > 1: params['arch'] = trial.suggest_categorical('arch', archs)
-        prune = FastAIV2PruningCallback(trial, 'rmse')
-        return train(replace(cfg, **params, out=str(folder)), cbs=[prune]).metrics['rmse']
-    def run(trial):
-        trial.set_user_attr('begun', os.getpid())
-        folder = work_folder(out)/'trials'/f'{trial.number:04d}'
-        shutil.rmtree(folder, ignore_errors=True)
-        try: return score(trial, folder)
-        except optuna.TrialPruned: raise
-        except (KeyboardInterrupt, OSError):     # a full disk says nothing about the settings
-            trial.set_user_attr('reason', _INTERRUPTED)
-            trial.study.enqueue_trial(trial.params)
-            raise
-        except Exception as e:
-            trial.set_user_attr('reason', first_line(e))
-            raise
-        finally: shutil.rmtree(folder, ignore_errors=True)
-    return run
+class _Failed(Exception): "A trial that failed because of its settings"
+
+def _log(out):
+    "The file for what trials print"
+    return open(out/'trials.log', 'a', encoding='utf-8', errors='backslashreplace')
+
+def _score(trial, cfg, space, archs, out):
+    "The RMSE of a trial: a short run, whose folder is removed when it ends"
+    trial.set_user_attr('begun', os.getpid())
+    folder = work_folder(out)/'trials'/f'{trial.number:04d}'
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        with _log(out) as f, contextlib.redirect_stdout(f):
+            params = {k: suggest_value(trial, k, v) for k,v in space.items()}
+            if len(archs) > 1: params['arch'] = trial.suggest_categorical('arch', archs)
+            prune = FastAIV2PruningCallback(trial, 'rmse')
+            return train(replace(cfg, **params, out=str(folder)), cbs=[prune]).metrics['rmse']
+    except optuna.TrialPruned: raise
+    except (KeyboardInterrupt, OSError):     # a full disk says nothing about the settings
+        trial.set_user_attr('reason', _INTERRUPTED)
+        trial.study.enqueue_trial(trial.params)
+        raise
+    except Exception as e:
+        trial.set_user_attr('reason', first_line(e))
+        raise _Failed from e
+    finally: shutil.rmtree(folder, ignore_errors=True)
 
 # %% ../../nbs/45_training.tune.ipynb #4da419fd
 def _remaining(trials, minutes):
@@ -251,33 +250,25 @@ def _fail_dead(study, running):
     fail_stale_trials(study)
 
 # %% ../../nbs/45_training.tune.ipynb #d21767b4
-def _log(out):
-    "What the trials print goes here"
-    return open(out/'trials.log', 'a', encoding='utf-8', errors='backslashreplace')
-
-def _search(study, objective, remaining, out):
+def _search(study, score, remaining, out):
     "Run trials until nothing remains, by this process and by those that share the study"
     def report(study, trial):
         print(_progress_line(study, trial, remaining), flush=True)
         for kind in ('cuda', 'mps'):
             if getattr(torch, kind).is_available(): getattr(torch, kind).empty_cache()
-    turn = FileLock(work_folder(out)/'next')          # from counting the trials until the next one is among them
-    broken,waiting,tries = [],False,0
-    def quiet(trial):
+    turn = FileLock(work_folder(out)/'next')     # held from counting the trials until the next one is among them
+    waiting,tries = False,0
+    def objective(trial):
         turn.release()
-        try:
-            with _log(out) as f, contextlib.redirect_stdout(f): return objective(trial)
-        except OSError as e:
-            broken.append(e)
-            raise
+        return score(trial)
     while remaining(ended := ended_trials(study)):
         check_time()
         with warnings.catch_warnings(), turn:
             warnings.simplefilter('ignore', ExperimentalWarning)
             running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
             if remaining(ended_trials(study)+running):
-                study.optimize(quiet, n_trials=1, catch=Exception, callbacks=[report], gc_after_trial=True)
-                if broken: raise broken[0]
+                failures = _Failed,StorageInternalError
+                study.optimize(objective, n_trials=1, catch=failures, callbacks=[report], gc_after_trial=True)
                 tries = tries+1 if len(ended_trials(study)) == len(ended) else 0
                 if tries > 3: raise RuntimeError(f'{out}: the trials end without a result')
                 continue
@@ -303,24 +294,19 @@ def _retrain(cfgs, seeds, out):
             print(f'{name}, seed {seed}: RMSE {m["rmse"]:.4f} on {galaxies}, {m["seconds"]:.0f} s', flush=True)
     return pd.DataFrame(rows)
 
-def _finalists(cfg, study, first, n):
-    "The default and the `n` best other trials, as configs by name"
-    done = sorted(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]), key=lambda t: t.value)
-    best = {f'trial-{t.number}': replace(cfg, **t.params) for t in done if t.params != first}
-    return dict(default=cfg) | dict(list(best.items())[:n])
-
 # %% ../../nbs/45_training.tune.ipynb #c462234d
 def _finish(cfg, study, first, out, finalists, seeds):
     "Train the best trials and the default again, and write the tables and the winner"
     table = trials_table(study)
     with atomic_write(out/'trials.csv') as tmp: table.to_csv(tmp, index=False, errors='backslashreplace')
-    counts = table.state.value_counts()
-    if not counts.get('complete'):
+    counts,done = table.state.value_counts(),study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    if not done:
         reason = next(iter(table.reason.dropna()), 'all were pruned')
         raise RuntimeError(f'{out}: no trial finished; the first reason: {reason}')
     print(f'{counts.get("pruned", 0)} of {plural(len(table), "trial")} pruned, {counts.get("fail", 0)} failed. '
           f'Training again on all training galaxies, {plural(cfg.epochs, "epoch")} each:', flush=True)
-    cfgs = _finalists(cfg, study, first, finalists)
+    best = [t for t in sorted(done, key=lambda t: t.value) if t.params != first][:finalists]
+    cfgs = dict(default=cfg) | {f'trial-{t.number}': replace(cfg, **t.params) for t in best}
     again = _retrain(cfgs, seeds, out)
     with atomic_write(out/'retrained.csv') as tmp: again.to_csv(tmp, index=False)
     mean = again.groupby('config').rmse.mean()
@@ -334,11 +320,10 @@ def _check_tune(cfg, archs, minutes, counts):
     "Refuse early what cannot be searched"
     for a in archs:
         check_arch(a)
-        if archs.count(a) > 1: raise BadInput(f'archs holds {a!r} twice')
-    for name,v in counts.items():
-        if not v >= 1: raise BadInput(f'{name} must be at least 1, not {v}')
-    if minutes is not None and not 0 < minutes < math.inf: raise BadInput(f'minutes must be above 0, not {minutes}')
-    if cfg.minutes: raise BadInput('trials are compared epoch by epoch', remedy='set epochs, not minutes')
+        refuse(archs.count(a) > 1, f'archs holds {a!r} twice')
+    for name,v in counts.items(): refuse(not v >= 1, f'{name} must be at least 1, not {v}')
+    refuse(minutes is not None and not 0 < minutes < math.inf, f'minutes must be above 0, not {minutes}')
+    refuse(cfg.minutes, 'trials are compared epoch by epoch', remedy='set epochs, not minutes')
 
 def _check_default(cfg, cat):
     "Refuse early what would make every trial fail: a network that does not exist, a cache that cannot be written"
@@ -347,23 +332,19 @@ def _check_default(cfg, cat):
     except BadInput as e:
         raise BadInput(e.problem, file=e.file, remedy='set GZ_FASTAI_CACHE to another folder') from None
 
-def _check_space(study, space):
-    "Raise `BadInput` where the study has trials of a space that does not go with this one"
-    for t in study.get_trials(deepcopy=False):
-        for name in t.distributions.keys() & space.keys():
-            try: check_distribution_compatibility(t.distributions[name], distribution(space[name]))
-            except ValueError:
-                other = f'the study {study.study_name!r} has another search space: {name} in {t.distributions[name]}'
-                raise BadInput(other, remedy='choose another study or storage') from None
-
 # %% ../../nbs/45_training.tune.ipynb #92ceeb4d
 def _open(cfg, study, storage, trial_epochs, first, space, out):
-    "The study with its first trial; one process makes both, the others wait"
+    "The study with its first trial, made by one process; raises `BadInput` if it has trials of another search space"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with locked(work_folder(out)/'first'):
         s = open_study(study, storage or f'sqlite:///{out/"study.db"}', trial_epochs, cfg.seed)
-        _check_space(s, space)
-        if not s.get_trials(deepcopy=False): s.enqueue_trial(first, skip_if_exists=True)
+        trials = s.get_trials(deepcopy=False)
+        for name,known in [(k, v) for t in trials for k,v in t.distributions.items() if k in space]:
+            try: check_distribution_compatibility(known, distribution(space[name]))
+            except ValueError:
+                other = f'the study {study!r} has another search space: {name} in {known}'
+                raise BadInput(other, remedy='choose another study or storage') from None
+        if not trials: s.enqueue_trial(first, skip_if_exists=True)
     return s
 
 def _finish_once(rec, *args):
@@ -390,7 +371,7 @@ def tune(
     study:str='gz_fastai', # name in the database
     storage:str=None,    # Optuna's database URL; default: study.db in the folder
 ) -> Study:              # None where another process finishes it
-    "Search, prune, and train the best again next to the default; the same call resumes. Raises `BadInput` before that where something is wrong."
+    "Search, prune, and train the best again; the same call resumes. Raises `BadInput` early if something is wrong."
     check_alone('a search')
     out = Path(cfg.out or f'runs/tune-{time.strftime("%Y%m%d-%H%M%S")}')
     archs = list(archs)
@@ -412,5 +393,5 @@ def tune(
         rec.pin(**cat.digest())
         print(f'{cat}\nSearching {", ".join(names)} in trials of {plural(trial_epochs, "epoch")}, into {out}', flush=True)
         s = _open(cfg, study, storage, trial_epochs, first, searched | dict(arch=archs), out)
-        _search(s, _objective(judged, searched, archs, out), _remaining(trials, minutes), out)
+        _search(s, lambda trial: _score(trial, judged, searched, archs, out), _remaining(trials, minutes), out)
         return _finish_once(rec, cfg, s, first, out, finalists, seeds)
