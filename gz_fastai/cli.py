@@ -7,7 +7,7 @@ __all__ = ['COMMANDS', 'read_config', 'train_command', 'crossval_command', 'tune
            'explore_command', 'export_command', 'baseline_command', 'data_command', 'main']
 
 # %% ../nbs/70_cli.ipynb #93822d3a
-import argparse, contextlib, errno, gc, inspect, os, re, sys, tempfile, traceback, warnings
+import argparse, contextlib, errno, gc, inspect, os, re, sys, tempfile, time, traceback, warnings
 from ast import literal_eval
 from collections import namedtuple
 from functools import partial, wraps
@@ -32,12 +32,14 @@ def _params(
     module,name = where.split(':')
     source = Path(find_spec(f'gz_fastai.{module}').origin).read_text(encoding='utf-8')
     head = re.search(rf'^def {name}\(\n(.*?)^\)', source, re.M|re.S)
-    def param(kind, default, comment):
+    def param(kind, default, help):
         choices = literal_eval(kind.removeprefix('Literal')) if kind.startswith('Literal') else ()
         kind = type(choices[0]) if choices else dict(int=int, float=float, bool=bool).get(kind, str)
-        try: return _Param(kind, literal_eval(default or 'None'), comment, choices)
-        except ValueError: return _Param(kind, None, comment, choices)     # a constant of its module
-    return {n: param(*o) for n,*o in re.findall(r'^ +(\w+)(?::(\w+(?:\[.*?\])?))?(?:=(.+?))?,? *# (.*)$', head[1] if head else '', re.M)}
+        try: return _Param(kind, literal_eval(default or 'None'), help, choices)
+        except ValueError: return _Param(kind, None, help, choices)     # a constant of its module
+    line = r'^(?: +# (.*)\n)? +(\w+)(?::(\w+(?:\[.*?\])?))?(?:=(.+?))?,?(?: *# (.*))?$'
+    found = re.findall(line, head[1] if head else '', re.M)
+    return {n: param(kind, default, above or after) for above,n,kind,default,after in found if above or after}
 
 # %% ../nbs/70_cli.ipynb #59e02c50
 def _config_params():
@@ -46,7 +48,7 @@ def _config_params():
     return {n: _Param(s.type, s.default, docs[n], s.choices, s.many) for n,s in settings().items()}
 
 def _value(param):
-    "What turns the text of a flag into a value: a number, several with commas, or one of the words that a number may also be"
+    "A function from the text of a flag to its value: a number, several with commas, or a word in place of a number"
     words = () if param.type is str else param.choices
     def value(text):
         if param.many and param.type is int: return [int(o) for o in text.split(',')]
@@ -59,13 +61,14 @@ def _help(param, required=False, many=False):
     text = param.help.partition('; default: ')[0] if required else param.help
     words = [repr(o) if o == '' else str(o) for o in param.choices if str(o) not in text]
     shown = param.type is not bool and param.default not in (None, (), '')
-    return (text + f' ({", ".join(words)})'*bool(words) + f' [{param.default}]'*shown + '; may be repeated'*many).replace('%', '%%')
+    text += f' ({", ".join(words)})'*bool(words) + f' [{param.default}]'*shown + '; may be repeated'*many
+    return text.replace('%', '%%')
 
 # %% ../nbs/70_cli.ipynb #ex1tn0w1
 def _exit_without_cleanup(status, message):
     "End one of several processes that has failed: PyTorch's threads that wait for the others would abort the cleanup"
     if file := os.environ.get('TORCHELASTIC_ERROR_FILE'):      # from which the launcher takes its line
-        line = json.dumps(dict(message=message.strip(), timestamp=int(time.time())))
+        line = dumps(dict(message=message.strip(), timestamp=int(time.time())))
         with contextlib.suppress(OSError): Path(file).write_text(line)
     for o,text in ((sys.stdout, ''), (sys.stderr, '' if 'GZ_FASTAI_LAUNCHER' in os.environ else message)):
         with contextlib.suppress(OSError, ValueError):     # closed, or nobody reads any more
@@ -77,7 +80,8 @@ def _exit_without_cleanup(status, message):
 class _Parser(argparse.ArgumentParser):
     "A parser whose errors are one line; flags that are not given are absent from what it returns"
     def __init__(self, prog, about, example=None, **kwargs):
-        super().__init__(prog=prog, description=about, epilog=example and f'example: {example}', allow_abbrev=False, add_help=False,
+        super().__init__(prog=prog, description=about, add_help=False, allow_abbrev=False,
+                         epilog=example and f'example: {example}',
                          formatter_class=partial(argparse.HelpFormatter, max_help_position=20, width=80),
                          argument_default=argparse.SUPPRESS, **kwargs)
 
@@ -93,10 +97,10 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def add_flags(self,
-        flags,  # names; 'x!' is required, 'x+' may be repeated, 'x?' may have no value, '<x>', '[x]' and '<x...>' are arguments without a flag
+        flags,  # names: 'x!' is required, 'x+' may be repeated, 'x?' needs no value; <x>, <x...>, [x] are no flags
         params, # name -> _Param
     ):
-        "Add the flags, then those that every command has"
+        "Add flags and arguments, then the flags that every command has"
         for word in flags.split():
             name,mark = re.fullmatch(r'[<[]?(\w+)(\W*)', word).groups()
             p = params[name]
@@ -110,8 +114,8 @@ class _Parser(argparse.ArgumentParser):
                 more = dict(action='append') if many else dict(nargs='?', const='*') if mark == '?' else {}
                 self.add_argument('--'+name.replace('_', '-'), type=_value(p), required=mark == '!', metavar=letters,
                                   help=_help(p, mark == '!', many), **more)
-        self.add_argument('-h', '--help', action='help', help='show this help message and exit')
-        self.add_argument('--version', action='version', version=gz_fastai.__version__, help='show the version and exit')
+        self.add_argument('-h', '--help', action='help', help='show this help')
+        self.add_argument('--version', action='version', version=gz_fastai.__version__, help='show the version')
 
 # %% ../nbs/70_cli.ipynb #898dc5be
 def read_config(
@@ -175,7 +179,7 @@ _WRONG_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, er
 
 def _stop(parser, e, resumes):
     "End the process that was asked to"
-    if isinstance(e, TimeUp): parser.exit(75, f'{parser.prog}: the time is up{resumes}\n')      # EX_TEMPFAIL of sysexits.h
+    if isinstance(e, TimeUp): parser.exit(75, f'{parser.prog}: the time is up{resumes}\n')     # EX_TEMPFAIL
     parser.exit(130, f'\n{parser.prog}: interrupted{resumes}\n')
 
 @contextlib.contextmanager
@@ -199,17 +203,18 @@ def _one_line(parser, work, resumes=''):
 # %% ../nbs/70_cli.ipynb #907bc449
 @contextlib.contextmanager
 def _importing(quiet=False):
-    "Say what takes so long, and import without the garbage collector, which would look through a million lasting objects again and again"
+    "Announce a long import, and turn the garbage collector off, which would look through a million objects repeatedly"
     first,on = 'torch' not in sys.modules,gc.isenabled()
     alone = os.environ.get('RANK', '0') == '0' and 'GZ_FASTAI_LAUNCHER' not in os.environ     # of several processes
-    if first and alone and not quiet: print(f'gz_fastai {gz_fastai.__version__}: importing PyTorch and fastai', flush=True)
+    line = f'gz_fastai {gz_fastai.__version__}: importing PyTorch and fastai'
+    if first and alone and not quiet: print(line, flush=True)
     gc.disable()
     try: yield
     finally:
         if first: gc.freeze()      # nor later, nor when the process ends
         if on: gc.enable()
 
-# %% ../nbs/70_cli.ipynb #910d6b04
+# %% ../nbs/70_cli.ipynb #4bd47b78
 COMMANDS = {} # name -> its row
 _WORK = dict(train='training', crossval='cross-validation', tune='search', predict='prediction')
 _RESUMES = '; run the same command with --out FOLDER to resume'
@@ -217,7 +222,7 @@ _SHARED = dict(config=_Param(str, None, 'TOML file with any settings; flags over
                processes=_Param(int, 1, 'split the training among N processes, one per GPU'))
 
 class _command:
-    "Makes a function a command: a row of the table, and a function of a list of arguments, by default those of the process"
+    "Make a function a command: a row of the table, and a function of a list of arguments (default: the process's own)"
     def __init__(self,
         flags,     # as for _Parser.add_flags: parameters of the function or of `where`, and settings
         *where,    # 'module:function' whose comments are the helps of parameters that have none in the function
@@ -226,7 +231,7 @@ class _command:
     ): self.flags,self.where,self.example,self.kind = flags,where,example,kind
 
     def __call__(self,
-        work, # does the work; its docstring says what for, its parameter `cfg` are the settings that have no parameter of their own
+        work, # a function; its docstring becomes the help, `cfg` are the settings that are not among its parameters
     ):
         self.work,self.own = work,inspect.signature(work).parameters
         self.name = work.__name__.strip('_').removesuffix('_command').replace('_', ' ')
@@ -238,16 +243,16 @@ class _command:
         return command
 
     def params(self):
-        "name -> _Param"
+        "name -> _Param; the comments of `work` come first, then those of `where`, then settings"
         theirs = {k: v for o in reversed(self.where) for k,v in _params(o).items()}
         theirs = {k: v for k,v in theirs.items() if k in self.own or 'cfg' not in self.own or k not in settings()}
         return _config_params() | theirs | _params(f'cli:{self.work.__name__}') | _SHARED
 
     def parser(self, make=None):
         name,needed = f'gz_fastai_{self.name}',re.findall(r'<.*?>|\[.*?\]|\w+!', self.flags)
-        usage = ' '.join(f'--{o[:-1]} X' if o[-1] == '!' else o for o in needed).replace('<runs...>', 'RUN [RUN ...]')
+        usage = ''.join(f' --{o[:-1]} X' if o[-1] == '!' else f' {o}' for o in needed).replace('<runs...>', 'RUN [RUN ...]')
         make = make or partial(_Parser, name)
-        p = make(about=self.work.__doc__, example=f'{name} {self.example}', usage=f'%(prog)s {usage} [options]'.replace('  ', ' '))
+        p = make(about=self.work.__doc__, example=f'{name} {self.example}', usage=f'%(prog)s{usage} [options]')
         p.add_flags(self.flags, self.params())
         return p
 
@@ -263,8 +268,9 @@ def _launch(parser, n, argv):
         status,line = launch([sys.executable, '-m', 'gz_fastai.cli', 'train', *rest], n, parser.prog)
     parser.exit(status, f'{parser.prog}: {_flat(line)}\n' if line else None)
 
-# %% ../nbs/70_cli.ipynb #3badd59b
-_INPUTS = 'data valid images ids catalogue predictions runs'.split()     # parameters that name what has to exist
+# %% ../nbs/70_cli.ipynb #bfe4a6a1
+_INPUTS = dict.fromkeys(['valid', 'images', 'ids', 'catalogue', 'predictions'], 'file or folder')     # have to exist
+_INPUTS |= dict(data='folder; gz_fastai_data fetch can make one', runs='run')
 
 def _files(folder): return ', '.join(sorted(o.name for o in Path(folder).iterdir()))
 
@@ -272,12 +278,13 @@ def _run(row, parser, given, argv=None):
     "Check what is cheap to check, then work, and report"
     params,n = row.params(),given.pop('processes', 1)
     with _one_line(parser, f'the {_WORK.get(row.name, row.name)}', _RESUMES*(row.name in _WORK)):
-        cfg = {k: given.pop(k) for k in [*given] if 'cfg' in row.own and k not in row.own and (k == 'config' or k in settings())}
+        theirs = {'config', *settings()} - {*row.own} if 'cfg' in row.own else ()
+        cfg = {k: given.pop(k) for k in [*given] if k in theirs}
         for k,v in given.items():
             if params[k].choices: check_choice(k, v, params[k].choices)
         for k,v in (given | cfg).items():
-            what,remedy = dict(data=('folder', 'gz_fastai_data fetch can make one'), runs=('run', None)).get(k, ('file or folder', None))
-            for o in ([v] if isinstance(v, str) else v) if k in _INPUTS and params[k].type is str else ():
+            what,_,remedy = _INPUTS.get(k, '').partition('; ')
+            for o in ([v] if isinstance(v, str) else v) if what and params[k].type is str else ():
                 here = '://' not in o and not o.startswith('hf-hub:')
                 refuse(here and not os.path.exists(o), f'no such {what}', file=o, remedy=remedy)
         if 'cfg' in row.own: given['cfg'] = read_config(cfg)
@@ -295,8 +302,9 @@ def _run(row, parser, given, argv=None):
         print(f'{exp.path}: {_files(exp.path)}{after}')
 
 # %% ../nbs/70_cli.ipynb #a048f3a3
-@_command('data arch size epochs minutes bs lr wd opt precision device seed out pretrained weights finetune loss activation '
-          'crop fov bands valid schema log config processes list_archs?', kind='run', example='--arch vgg7 --data galaxy-zoo')
+@_command('data arch size epochs minutes bs lr wd opt precision device seed out pretrained weights finetune loss '
+          'activation crop fov bands valid schema log config processes list_archs?',
+          kind='run', example='--arch vgg7 --data galaxy-zoo')
 def train_command(
     cfg, # the settings
     list_archs=None, # print the names that --arch takes, for example 'conv*'
@@ -317,8 +325,8 @@ def train_command(
     return run,''
 
 # %% ../nbs/70_cli.ipynb #9cc0fb48
-@_command('data arch folds fold stratify size epochs bs lr wd opt precision device seed out pretrained weights finetune loss activation '
-          'crop fov bands valid schema config', 'training.crossval:crossval',
+@_command('data arch folds fold stratify size epochs bs lr wd opt precision device seed out pretrained weights finetune '
+          'loss activation crop fov bands valid schema config', 'training.crossval:crossval',
           kind='crossval', example='--arch vgg7 --data galaxy-zoo --folds 5')
 def crossval_command(cfg, fold=None):
     "Train a run per fold of the training galaxies, and predict each galaxy by the run that did not see it."
@@ -329,15 +337,16 @@ def crossval_command(cfg, fold=None):
     return cv,f'\nnext: gz_fastai_predict {cv.path} --images DIR --out submission.csv'
 
 # %% ../nbs/70_cli.ipynb #011588d0
-@_command('data arch trials minutes trial_epochs space+ epochs finalists seeds size precision device seed out study storage '
-          'pretrained weights finetune loss crop fov bands valid schema config', 'training.tune:tune',
+@_command('data arch trials minutes trial_epochs space+ epochs finalists seeds size precision device seed out study '
+          'storage pretrained weights finetune loss crop fov bands valid schema config', 'training.tune:tune',
           kind='study', example='--arch vgg7 --data galaxy-zoo --trials 40')
 def tune_command(
     cfg,       # the settings that are not searched; epochs are those of the runs at the end
     arch=None, # backbone, or several to choose from, with commas [vgg7]
     minutes=None, **search
 ):
-    "Search the settings with Optuna in short runs, and train the best again for all --epochs. The same command in several processes shares the trials."
+    """Search the settings with Optuna in short runs, and train the best again for all --epochs.
+    The same command in several processes shares the trials."""
     with _importing(): from gz_fastai.training.tune import tune
     study = tune(cfg, arch.split(',') if arch else [cfg.arch], minutes=minutes, **search)
     if not study: return
@@ -345,8 +354,8 @@ def tune_command(
     return study,f'\n{best}: {study.best.splitlines()[0].lstrip("# ")}\nnext: gz_fastai_train --config {best}'
 
 # %% ../nbs/70_cli.ipynb #a55cfb89
-@_command('<runs...> images! out! views precision device bs ids form std votes calibrate fit_weights campaign carry catalogue strict '
-          'shards shard embeddings engine', 'inference.predict:predict_images', 'inference.survey:predict_survey',
+@_command('<runs...> images! out! views precision device bs ids form std votes calibrate fit_weights campaign carry '
+          'catalogue strict shards shard embeddings engine', 'inference.predict:predict_images', 'inference.survey:predict_survey',
           example='runs/first --images galaxy-zoo/images_test_rev1.zip --out submission.csv --views 16')
 def predict_command(
     images, # folder or zip; with --shards also a list, parquet or a URL
@@ -357,7 +366,8 @@ def predict_command(
     **given
 ):
     "Predict the vote fractions of images with one run, or with the mean of several."
-    idle = [o for o in (('shard', 'embeddings', 'engine') if shards is None else ('ids', 'strict', 'carry', 'catalogue')) if o in given]
+    others = 'shard embeddings engine' if shards is None else 'ids strict carry catalogue'
+    idle = [o for o in others.split() if o in given]
     refuse(idle and shards is None, lambda _: f'--{idle[0]} needs --shards')
     refuse(idle, lambda o: f'--{o[0]} has no effect with --shards', remedy='leave it out')
     other = '--std'*given.get('std', False) or '--form concentrations'*(given.get('form') == 'concentrations')
@@ -368,25 +378,28 @@ def predict_command(
         from gz_fastai.training.crossval import ensemble_weights
     if fit_weights:
         given['weights'],equal,fitted = ensemble_weights(given['runs'])
-        used = ', '.join(f'{w:.2f}' for w in given['weights'] or ())
-        print(f'out of fold, equal weights have an RMSE of {equal:.5f}, fitted ones {fitted:.5f}: using {"the weights "*bool(used)}{used or "equal weights"}')
+        used = 'equal weights' if given['weights'] is None else f'the weights {", ".join(f"{w:.2f}" for w in given["weights"])}'
+        print(f'out of fold, equal weights have an RMSE of {equal:.5f}, fitted ones {fitted:.5f}: using {used}')
     if calibrate:
         fit = fitted_recalibration(given['runs'], given.get('weights'), given.get('campaign'))
         if fit['sure']: given['recalibration'] = fit['recalibration']
-        print(f'RMSE on {plural(fit["galaxies"], "validation galaxy", "validation galaxies")}, one view each: {fit["rmse"]:.5f}, each tenth '
-              f'recalibrated by the others {fit["crossfit"]:.5f}: {"recalibrating" if fit["sure"] else "no sure gain, not recalibrating"}')
+        galaxies = plural(fit['galaxies'], 'validation galaxy', 'validation galaxies')
+        scores = f'{fit["rmse"]:.5f}, each tenth recalibrated by the others {fit["crossfit"]:.5f}'
+        used = 'recalibrating' if fit['sure'] else 'no sure gain, not recalibrating'
+        print(f'RMSE on {galaxies}, one view each: {scores}: {used}')
     if shards is None: print(_predicted(predict_images(images=images, out=out, **given), out, given.get('views', 1)))
     else: print(_surveyed(predict_survey(images=images, out=out, shards=shards, **given), out, shards))
 
 # %% ../nbs/70_cli.ipynb #2fb06931
 def _predicted(res, out, views):
     "What was predicted, in words"
-    filled,known = res['filled'],len(res['trained_on'])
-    lines = [f'{out}: {plural(res["galaxies"], "galaxy", "galaxies")}, {plural(res["runs"], "run")}, {plural(views, "view")}, {res["seconds"]:.0f} s']
-    if filled: lines.append(f'{plural(len(filled), "unreadable image")} filled with the mean label; the first: {next(iter(filled.values()))}')
-    if known: lines.append(f'{plural(known, "galaxy", "galaxies")} in the training set of every run, listed in {out}.trained_on: '
-                           'a score on them says nothing about new galaxies')
-    return '\n'.join(lines)
+    filled,known = [*res['filled'].values()],len(res['trained_on'])
+    galaxies,runs = plural(res['galaxies'], 'galaxy', 'galaxies'),plural(res['runs'], 'run')
+    text = f'{out}: {galaxies}, {runs}, {plural(views, "view")}, {res["seconds"]:.0f} s'
+    if filled: text += f'\n{plural(len(filled), "unreadable image")} filled with the mean label; the first: {filled[0]}'
+    if not known: return text
+    known,hint = plural(known, 'galaxy', 'galaxies'),'a score on them says nothing about new galaxies'
+    return f'{text}\n{known} in the training set of every run, listed in {out}.trained_on: {hint}'
 
 def _surveyed(res, out, shards):
     "What is predicted of a survey, in words"
@@ -411,7 +424,7 @@ def report_command(
 @_command('<runs...> images! labels predictions+ marks device host port', 'explore.server:serve',
           example='runs/first --images galaxy-zoo/images_training_rev1 --labels galaxy-zoo/training_solutions_rev1.csv')
 def explore_command(**given):
-    "Look through images with a run: a web page on this machine to find galaxies, see what the network says of each, and let it find more like it."
+    "Serve a web page on this machine, to find galaxies, see what a network predicts for each, and find similar ones."
     with _importing(): from gz_fastai.explore.server import serve
     serve(**given)
 
@@ -424,9 +437,11 @@ def export_command(**given):
     print(export_run(**given))
 
 # %% ../nbs/70_cli.ipynb #acd26ac8
-@_command('data! out! images valid schema bands fov config', 'inference.baselines:write_baselines', example='--data galaxy-zoo --out baselines')
+@_command('data! out! images valid schema bands fov config', 'inference.baselines:write_baselines',
+          example='--data galaxy-zoo --out baselines')
 def baseline_command(cfg, out, images=None):
-    "Score what a network has to beat, and write a submission of each: all zeros, all ones, the mean label, and the color of the center."
+    """Score what a network has to beat: all zeros, all ones, the mean label, and the color of the center.
+    A submission of each is written."""
     with _importing():
         from gz_fastai.inference.baselines import write_baselines
         from gz_fastai.training.train import config_catalogue
@@ -448,14 +463,15 @@ def _data_check(
     from gz_fastai.data.audit import audit_folder, audit_report
     from gz_fastai.data.campaigns import read_schema
     schema = read_schema(cfg.schema) if cfg.schema else None
-    res = audit_folder(folder, cfg.valid, schema, cfg.labels, cfg.images, read=images, crop=cfg.crop, bands=cfg.bands, fov=cfg.fov)
+    seen = dict(read=images, crop=cfg.crop, bands=cfg.bands, fov=cfg.fov)
+    res = audit_folder(folder, cfg.valid, schema, cfg.labels, cfg.images, **seen)
     print(dumps(res, indent=2) if json else audit_report(res))
     return 0 if res['ok'] else 1
 
-@_command('<table> to! out! votes schema', 'data.votes:converted', example='gz2_hart16.csv.gz --to counts --out votes.parquet')
+@_command('<table> to! out! votes schema', 'data.votes:converted', example='gz2.csv --to counts --out votes.parquet')
 def _data_convert(
     table, # CSV, TSV, parquet or FITS
-    to,    # kaggle (fractions of all volunteers), counts (votes per answer) or conditional (fractions of those who were asked)
+    to,    # kaggle (fractions of all volunteers), counts (per answer) or conditional (fractions of those who were asked)
     out,   # file to write: .csv or .parquet
     votes=None, schema=None,
 ):

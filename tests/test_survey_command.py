@@ -86,7 +86,7 @@ def test_tasks_of_an_array(command, started, run, listed, galaxies, tmp_path):
     res = command('gz_fastai_predict', *args(run, listed))
     assert 'shard 0 of' not in res.stdout and 'shard 7 of 8: 50 images' in res.stdout
     whole(tmp_path/'sky', command, run, galaxies)
-    for more, why in ((['--ids', 'x.csv'], '--ids has no effect with --shards'), (['--shard', 8], 'shard must be 0 to 7'), (['--views', 8], 'other settings (views was 1, is now 8)')):
+    for more, why in ((['--ids', listed], '--ids has no effect with --shards'), (['--shard', 8], 'shard must be 0 to 7'), (['--views', 8], 'other settings (views was 1, is now 8)')):
         res = command('gz_fastai_predict', *args(run, listed, *more))
         assert res.returncode == 2 and why in res.stderr
     res = command('gz_fastai_predict', run, '--images', listed, '--out', 'x.csv', '--embeddings')

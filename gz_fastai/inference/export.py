@@ -325,11 +325,13 @@ EXPORTS = 'onnx','torch-export','hub'
 
 def export_run(
     runs,        # run, cross-validation or page to export; several become one ensemble (ONNX and torch-export)
-    to:Literal['onnx', 'torch-export', 'hub'], # onnx (one file for any runtime), torch-export (a program for PyTorch) or hub (a page with a card)
+    # onnx (one file for any runtime), torch-export (a program for PyTorch) or hub (a page with a card)
+    to:Literal['onnx', 'torch-export', 'hub'],
     out,         # file or, for the hub, folder to write
     views:Literal[1, 8, 16, 60]=1, # put this many views of each image inside (TTA)
     images=None, # folder or zip of images to check the file on; default: synthetic galaxies
-    precision:Literal['fp32', 'fp16', 'int8']='fp32', # of an ONNX file: fp32, fp16 (half the size) or int8 (a quarter; needs images)
+    # of an ONNX file: fp32, fp16 (half the size) or int8 (a quarter; needs images)
+    precision:Literal['fp32', 'fp16', 'int8']='fp32',
     repo:str=None, # OWNER/NAME of the hub's page to upload to; default: only write the folder
 ) -> str:        # what was written, in words
     "Export trained networks; raises `BadInput` if something is wrong."

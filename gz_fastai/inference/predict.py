@@ -10,6 +10,7 @@ __all__ = ['VIEWS', 'PREDICTION_FORMS', 'view_matrices', 'Predictor', 'OnnxPredi
 # %% ../../nbs/30_inference.predict.ipynb #4e43604c
 import hashlib, math, os, sys, time
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -328,7 +329,7 @@ def fitted_recalibration(
     runs,         # one or several runs that were validated on the same galaxies
     weights=None, # of each in the mean; default: equal
     campaign:str=None, # of runs on several campaigns: the one whose answers count, or all
-) -> dict: # recalibration, galaxies, rmse, crossfit (each tenth by the others), difference (of these, with interval), sure (it is below 0)
+) -> dict: # recalibration, galaxies, rmse, crossfit (each tenth by the others), difference (and interval), sure
     "What `recalibrate` needs for the mean of runs, fitted on one view; raises `BadInput` if there are no common validation galaxies."
     for o in map(open_network, runs if isinstance(runs, (list, tuple)) else [runs]):
         has = 'holds folds with different' if isinstance(o, CrossVal) else 'holds no predictions of'
@@ -551,7 +552,8 @@ def predict_images(
     precision:str='auto', # fp32, bf16, fp16, or auto: the fastest that is safe
     bs:int=256,    # images at a time; fewer need less memory
     weights=None,  # weight of each of the runs in the mean; default: equal
-    form:Literal['cumulative', 'conditional', 'counts', 'concentrations']='cumulative', # what is predicted of each answer
+    # what is predicted of each answer
+    form:Literal['cumulative', 'conditional', 'counts', 'concentrations']='cumulative',
     std:bool=False, # add standard deviations, as columns <answer>_std
     votes:float=40, # volunteers for each galaxy, for form counts
     campaign:str=None, # of a run on several campaigns: the one whose answers are wanted, or all
