@@ -250,7 +250,8 @@ class _command:
 
     def parser(self, make=None):
         name,needed = f'gz_fastai_{self.name}',re.findall(r'<.*?>|\[.*?\]|\w+!', self.flags)
-        usage = ''.join(f' --{o[:-1]} X' if o[-1] == '!' else f' {o}' for o in needed).replace('<runs...>', 'RUN [RUN ...]')
+        usage = ''.join(f' --{o[:-1]} X' if o[-1] == '!' else f' {o}' for o in needed)
+        usage = usage.replace('<runs...>', 'RUN [RUN ...]')
         make = make or partial(_Parser, name)
         p = make(about=self.work.__doc__, example=f'{name} {self.example}', usage=f'%(prog)s{usage} [options]')
         p.add_flags(self.flags, self.params())
