@@ -422,7 +422,7 @@ def report_command(
     print(write_report(runs, out))
 
 # %% ../nbs/70_cli.ipynb #44e19173
-@_command('<runs...> images! labels predictions+ marks device host port', 'explore.server:serve',
+@_command('<runs...> images! labels form predictions+ marks device host port', 'explore.server:serve',
           example='runs/first --images galaxy-zoo/images_training_rev1 --labels galaxy-zoo/training_solutions_rev1.csv')
 def explore_command(**given):
     "Serve a web page on this machine, to find galaxies, see what a network predicts for each, and find similar ones."
@@ -438,7 +438,7 @@ def export_command(**given):
     print(export_run(**given))
 
 # %% ../nbs/70_cli.ipynb #acd26ac8
-@_command('data! out! images valid schema bands fov config', 'inference.baselines:write_baselines',
+@_command('data! out! images valid schema form bands fov config', 'inference.baselines:write_baselines',
           example='--data galaxy-zoo --out baselines')
 def baseline_command(cfg, out, images=None):
     """Score what a network has to beat: all zeros, all ones, the mean label, and the color of the center.
@@ -453,7 +453,7 @@ def baseline_command(cfg, out, images=None):
     print(f'\n{out}: {_files(out)}')
 
 # %% ../nbs/70_cli.ipynb #feb26c58
-@_command('<folder> images json valid schema labels bands fov config', example='galaxy-zoo --images')
+@_command('<folder> images json valid schema form labels bands fov config', example='galaxy-zoo --images')
 def _data_check(
     cfg,    # the settings
     folder, # folder with images and labels, or Kaggle's zips
@@ -464,23 +464,24 @@ def _data_check(
     from gz_fastai.data.audit import audit_folder, audit_report
     from gz_fastai.data.campaigns import read_schema
     schema = read_schema(cfg.schema) if cfg.schema else None
-    seen = dict(read=images, crop=cfg.crop, bands=cfg.bands, fov=cfg.fov)
+    seen = dict(read=images, crop=cfg.crop, bands=cfg.bands, fov=cfg.fov, form=cfg.form)
     res = audit_folder(folder, cfg.valid, schema, cfg.labels, cfg.images, **seen)
     print(dumps(res, indent=2) if json else audit_report(res))
     return 0 if res['ok'] else 1
 
-@_command('<table> to! out! votes schema', 'data.votes:converted', example='gz2.csv --to counts --out votes.parquet')
+@_command('<table> to! out! votes schema form', 'data.votes:converted',
+          example='gz2.csv --to counts --out votes.parquet')
 def _data_convert(
     table, # CSV, TSV, parquet or FITS
     to,    # kaggle (fractions of all volunteers), counts (per answer) or conditional (fractions of those who were asked)
     out,   # file to write: .csv or .parquet
-    votes=None, schema=None,
+    votes=None, schema=None, form=None,
 ):
     "Write a label table of any campaign in another form."
     from gz_fastai.data.campaigns import read_schema
     from gz_fastai.data.votes import converted, read_labels, write_table
     refuse(Path(out).exists(), 'already exists', file=out, remedy='choose another file')
-    labels = read_labels(table, schema and read_schema(schema))
+    labels = read_labels(table, schema and read_schema(schema), form)
     print(labels, *labels.notes, sep='\n  ')
     write_table(converted(labels, to, votes, table), out)
     print(f'{out}: {plural(len(labels), "galaxy", "galaxies")}')

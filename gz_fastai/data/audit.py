@@ -7,6 +7,7 @@ __all__ = ['image_fingerprint', 'near_duplicates', 'audit_folder', 'audit_report
 
 # %% ../../nbs/16_data.audit.ipynb #173ec63a
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -53,162 +54,103 @@ def near_duplicates(
     return res
 
 # %% ../../nbs/16_data.audit.ipynb #46ed3cd3
-def _finding(kind, file, message, line=None, id=None):
-    return dict(kind=kind, file=str(file), line=None if line is None else int(line), id=id, message=message)
-
-def _of_error(kind, e, file):
-    "The finding that a BadInput is"
-    return _finding(kind, e.file or file, f'{e.problem}; {e.remedy}' if e.remedy else e.problem, e.line, e.id)
-
-def _audit_labels(file, schema, found):
-    "Find what is wrong with the label file; its labels"
-    labels = to_labels(read_table(file), schema, file)
-    ids = pd.Series(labels.ids, labels.lines)
-    problem = 'this galaxy has an earlier row'
-    found += [_finding('duplicate id', file, problem, line, i) for line,i in ids[ids.duplicated()].items()]
-    for f in labels.found.itertuples():
-        found.append(_finding(f.kind, file, f'{f.column} {f.problem}', labels.lines[f.row], labels.ids[f.row]))
-    return labels
-
-def _audit_names(labels, names, images, file, source, found):
-    "Find galaxies without an image, and images without a galaxy"
-    missing = [r for r,n in enumerate(names) if n not in images]
-    extra = sorted(images.keys()-set(names))
-    found += [_finding('missing image', file, f'no image in {source}', labels.lines[r], labels.ids[r]) for r in missing]
-    found += [_finding('extra image', images[i][0], f'no row in {file.name}', id=i) for i in extra]
-    for i,(first,*others) in images.items():
-        if others: found.append(_finding('duplicate image', others[0], f'{first.name} has the same name', id=i))
-
-# %% ../../nbs/16_data.audit.ipynb #7e849b9d
-def _audit_split(ids, names, valid, schema, file, found):
-    "Find what is wrong with the split; whether each image is held out"
-    if valid is None: held_out = set(ids[unit_hash(ids) < HELD_OUT])
-    else:
-        listed = galaxy_ids(read_table(valid), valid, schema)
-        unknown = listed[~listed.isin(ids)]
-        found += [_finding('missing row', valid, 'this galaxy has no label', line, i) for line,i in unknown.items()]
-        held_out = set(listed)
-    is_valid = {n: i in held_out for i,n in zip(ids, names)}
-    for purpose,side,needs in (('train', False, 2), ('validate', True, 1)):
-        n = sum(o is side for o in is_valid.values())
-        message = f'leaves {plural(n, "galaxy", "galaxies")} to {purpose} on, needs {needs}'
-        if n < needs: found.append(_finding('split', valid or file, message))
-    return is_valid
-
-# %% ../../nbs/16_data.audit.ipynb #b04670d2
-def _look_at(file, in_all_turns, reading):
-    "(size and mode in words, fingerprint) of an image, or the BadInput"
-    try: im = read_image(file, reading=reading)[0]
-    except BadInput as e: return e
-    prints = image_fingerprint(im)
-    return ('{} x {} pixels'.format(*im.size), f'mode {im.info["mode"]}'),prints if in_all_turns else prints[0].copy()
-
-def _audit_images(files, is_valid, found, reading):
-    "Find images that cannot be read, that are unlike most, and near duplicates; size and mode of most"
-    def look(f): return _look_at(f, is_valid.get(f.id), reading)
-    seen = list(in_threads(look, files, 'Reading images'))
-    good,by_side = [],{True: [], False: [], None: []}     # images of no galaxy are on no side
-    for f,o in zip(files, seen):
-        if isinstance(o, BadInput): found.append(_finding('unreadable image', f, o.problem, id=f.id))
-        else: good.append((f, o[0])), by_side[is_valid.get(f.id)].append((f, o[1]))
-    if not good: return None
+def _audit_images(files, sides, reading):
+    "(findings: images that cannot be read, are unlike most, or are near duplicates; size and mode of most) of images and their sides"
+    def look(o):
+        file,is_valid = o
+        try: im = read_image(file, reading=reading)[0]
+        except BadInput as e: return e
+        prints = image_fingerprint(im)      # those that are held out in all orientations
+        return ('{} x {} pixels'.format(*im.size), f'mode {im.info["mode"]}'),prints if is_valid else prints[0].copy()
+    found,good,by_side = [],[],{True: [], False: [], None: []}     # images of no galaxy are on no side
+    def add(kind, file, problem): found.append(Finding(kind, problem, file=str(file), id=file.id))
+    for f,side,o in zip(files, sides, in_threads(look, list(zip(files, sides)), 'Reading images')):
+        if isinstance(o, BadInput): add('unreadable image', f, o.problem)
+        else: good.append((f, o[0])), by_side[side].append((f, o[1]))
+    if not good: return found,None
     for k,kind in enumerate(('image size', 'image mode')):
         usual = Counter(o[k] for _,o in good).most_common(1)[0][0]
-        found += [_finding(kind, f, f'{o[k]}; most have {usual}', id=f.id) for f,o in good if o[k] != usual]
+        for f,o in good:
+            if o[k] != usual: add(kind, f, f'{o[k]}; most have {usual}')
     train,valid = by_side[False],by_side[True]
-    if train and valid:
-        for i,j in near_duplicates(*(np.stack([o for _,o in side]) for side in (train, valid))):
-            f,twin = valid[j][0],train[i][0]
-            message = f'is held out, and almost equals {twin.name}, which is trained on'
-            found.append(_finding('near duplicate', f, message, id=f.id))
-    return Counter(o for _,o in good).most_common(1)[0][0]
+    pairs = near_duplicates(*(np.stack([o for _,o in side]) for side in (train, valid))) if train and valid else []
+    for i,j in pairs: add('near duplicate', valid[j][0], f'is held out, and almost equals {train[i][0].name}, which is trained on')
+    return found,Counter(o for _,o in good).most_common(1)[0][0]
 
 # %% ../../nbs/16_data.audit.ipynb #f1f2b0a1
 def _notes(source, files, crop, reading):
-    "What may be meant: files that are skipped, a crop unlike the images"
+    "What may be intended: files that are skipped, a crop unlike the images"
     others = skipped_files(source, names=3)
-    res = [f'skipped in {source}: {others}'] if others else []
-    sizes = []
+    res,sizes = [f'skipped in {source}: {others}'] if others else [],[]
     for f in files[::-(-len(files)//9)] if files else []:
-        try: sizes.append(read_image(f, reading=reading)[0].size)
-        except BadInput: continue
+        with suppress(BadInput): sizes.append(read_image(f, reading=reading)[0].size)
     return [*res, *filter(None, [crop_note(crop, sizes)] if sizes and not reading.fov else [])]
 
 # %% ../../nbs/16_data.audit.ipynb #e5e5f594
 _RARE = .05 # of the galaxies: a question asked in fewer is rarely asked
 
-def _histogram(votes):
-    "How many galaxies have how many votes for the first question: (edges, counts)"
-    edges = np.unique(np.linspace(0, max(1, votes.max())+1, 21).astype(int))
-    return dict(edges=edges.tolist(), galaxies=np.histogram(votes, edges)[0].tolist())
-
 def _described(labels):
     "What the labels of a table are: campaign, form, votes per galaxy, questions that are rarely asked, and how consistent votes are"
     res = dict(campaign=labels.schema.name, form=labels.form, votes=None, rare=[], rates=[])
     if labels.counts is None: return res
-    votes,first = labels.votes,labels.votes[:, 0]
+    first,share = labels.votes[:, 0],(labels.votes > 0).mean(0)
     low,median,high = np.percentile(first, [0, 50, 100]).tolist()
-    share = (votes > 0).mean(0)
+    edges = np.unique(np.linspace(0, max(1, first.max())+1, 21).astype(int))
+    histogram = dict(edges=edges.tolist(), galaxies=np.histogram(first, edges)[0].tolist())
     rare = [dict(question=q.text, share=round(float(o), 4)) for q,o in zip(labels.schema.questions, share) if o < _RARE]
     rates = labels.rates[labels.rates.rows > 0].to_dict('records')
-    res['votes'] = dict(low=low, median=median, high=high, histogram=_histogram(first))
-    return res | dict(rare=rare, rates=rates)
-
-_RATES = dict(parent='votes differ from those of the parent answers',
-              total='votes do not add up to the published number',
-              fraction='published fractions differ from the counts, which are used')
-
-def _votes_lines(res):
-    "What `_described` found, in words"
-    if 'campaign' not in res: return []
-    lines = [f'{res["campaign"]}: {res["form"]}']
-    if v := res['votes']: lines.append(f'votes for the first question: {v["low"]:g} to {v["high"]:g}, median {v["median"]:g}')
-    lines += [f'rarely asked: {o["question"]} ({o["share"]:.1%} of the galaxies)' for o in res['rare']]
-    for kind,words in _RATES.items():
-        each = [(o['rows']/o['of'], o['rows'], o['question']) for o in res['rates'] if o['kind'] == kind]
-        if each: lines.append(f'{words}: in up to {max(each)[0]:.1%} of the galaxies ({max(each)[2]})')
-    return lines
+    return res | dict(votes=dict(low=low, median=median, high=high, histogram=histogram), rare=rare, rates=rates)
 
 # %% ../../nbs/16_data.audit.ipynb #38d953ea
 def audit_folder(
     path,            # folder with images and labels, or Kaggle's zip of all files
     valid=None,      # CSV of the galaxies to hold out; default: a tenth, by a hash of the ID
     schema:Schema=None, # what the label columns are; default: what their names say
-    labels=None,     # label file, where there are several
-    images=None,     # folder or zip of images, where there are several
+    labels=None,     # label file, if there are several
+    images=None,     # folder or zip of images, if there are several
     read:bool=False, # read all images too
     crop:int=180,    # side of the central square that a view shows, pixels
     bands:str='',    # names of the bands of FITS images, as for choose_reading
     fov:float=None,  # side of a view in arcseconds, instead of the crop
+    form:str=None,   # what bare columns hold, as for Catalogue
 ) -> dict: # path, labels, images, rows, files, size (and mode of most), read, ok, findings, notes, what volunteers said
-    "All that is wrong with the galaxies of a folder; raises `BadInput` where the folder or the list does not exist."
-    if not Path(path).exists(): raise BadInput('no such folder', file=path)
-    if valid and not Path(valid).exists(): raise BadInput('no such file', file=valid)
+    "All that is wrong with the galaxies of a folder; raises `BadInput` if the folder or the list does not exist."
+    refuse(not Path(path).exists(), 'no such folder', file=path)
+    refuse(valid and not Path(valid).exists(), 'no such file', file=valid)
     found,res,kind = [],dict(path=str(path), rows=0, files=0, size=None, read=read, notes=[]),'labels'
     try:
         file = label_source(path, labels, schema)
-        read_labels = _audit_labels(file, schema, found)
-        res |= dict(labels=str(file), rows=len(read_labels)) | _described(read_labels)
+        told = to_labels(read_table(file), schema, form, file)
+        found += told.findings()
+        res |= dict(labels=str(file), rows=len(told)) | _described(told)
         kind = 'images'
-        named,source,names = locate_images(path, images, read_labels, band_list(bands))
-        there = {n: [f] for n,f in zip(names, named or []) if f.exists()}
-        by_name = find_images(source, band_list(bands)) if named is None else there
-        files = [f for same in by_name.values() for f in same]
+        located = locate_images(path, images, told, band_list(bands))
+        told,others = told.keyed_by(located.key),located.others
+        files = [f for same in [*located.files, *others.values()] for f in same]
         reading,chosen = choose_reading(files, bands, fov)
-        _audit_names(read_labels, names, by_name, file, source, found)
+        extra = [Finding('extra image', f'no row in {file.name}', file=o[0], id=i) for i,o in sorted(others.items())]
+        found += located.findings + extra
         kind = 'split'
-        ids = pd.Series(read_labels.ids, read_labels.lines)
-        is_valid = _audit_split(ids, names, valid, read_labels.schema, file, found)
-    except BadInput as e: return res | dict(ok=False, findings=[*found, _of_error(kind, e, path)])
-    res['notes'] = [*read_labels.notes, *_notes(source, files, crop, reading), *chosen]
-    if read and files: res['size'] = _audit_images(files, is_valid, found, reading)
-    return res | dict(images=str(source), files=len(files), ok=not found, findings=found)
+        is_valid,unknown = valid_galaxies(told.ids, valid, told.schema)
+        found += unknown + few_galaxies((~is_valid).sum(), is_valid.sum(), valid or file)
+    except BadInput as e:
+        found.append(Finding(kind, e.problem, file=e.file or path, line=e.line, id=e.id, remedy=e.remedy))
+        return res | dict(ok=False, findings=[_plain(o) for o in found])
+    res['notes'] = [*told.notes, *_notes(located.source, files, crop, reading), *chosen]
+    sides = [bool(o) for same,o in zip(located.files, is_valid) for _ in same]
+    more = []
+    if read and files: more,res['size'] = _audit_images(files, sides+[None]*(len(files)-len(sides)), reading)
+    found += more
+    return res | dict(images=str(located.source), files=len(files), ok=not found, findings=[_plain(o) for o in found])
+
+def _plain(f):
+    "A finding as plain data, for JSON"
+    return dict(kind=f.kind, file=str(f.file), line=f.line, id=f.id, message=f.problem, remedy=f.remedy)
 
 # %% ../../nbs/16_data.audit.ipynb #39a55c08
-def _finding_line(f):
-    line = '' if f['line'] is None else f' line {f["line"]}'
-    galaxy = '' if f['id'] is None else f' (galaxy {f["id"]})'
-    return f'  {f["file"]}{line}{galaxy}: {f["message"]}'
+_RATES = dict(parent='votes differ from those of the parent answers',
+              total='votes do not add up to the published number',
+              fraction='published fractions differ from the counts, which are used')
 
 def audit_report(
     res:dict,        # from audit_folder
@@ -218,11 +160,17 @@ def audit_report(
     size = '' if res['size'] is None else ' of '+', '.join(res['size'])
     read = '' if res['read'] else ' (not read)'
     lines = [f'{res["path"]}: {plural(res["rows"], "row")}, {plural(res["files"], "image")}{size}{read}']
-    lines += _votes_lines(res)
+    if 'campaign' in res: lines.append(f'{res["campaign"]}: {res["form"]}')
+    if v := res.get('votes'): lines.append(f'votes for the first question: {v["low"]:g} to {v["high"]:g}, median {v["median"]:g}')
+    lines += [f'rarely asked: {o["question"]} ({o["share"]:.1%} of the galaxies)' for o in res.get('rare', [])]
+    for kind,words in _RATES.items():
+        each = [(o['rows']/o['of'], o['rows'], o['question']) for o in res.get('rates', []) if o['kind'] == kind]
+        if each: lines.append(f'{words}: in up to {max(each)[0]:.1%} of the galaxies ({max(each)[2]})')
     kinds = {}
     for f in res['findings']: kinds.setdefault(f['kind'], []).append(f)
     for kind,fs in kinds.items():
-        lines += [f'{kind}: {len(fs):,}', *map(_finding_line, fs[:max_lines])]
+        some = [BadInput(f['message'], f['file'], f['line'], f['id'], f['remedy']) for f in fs[:max_lines]]
+        lines += [f'{kind}: {len(fs):,}', *(f'  {o}' for o in some)]
         if len(fs) > max_lines: lines.append(f'  and {len(fs)-max_lines:,} more')
     lines += [f'note: {o}' for o in res['notes']]
     return '\n'.join([*lines, 'no problems found' if res['ok'] else f'problems: {len(res["findings"]):,}'])

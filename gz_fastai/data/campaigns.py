@@ -282,76 +282,74 @@ def read_schema(
     except BadInput as e: raise BadInput(e.problem, file=source, remedy=remedy) from None
 
 # %% ../../nbs/10a_data.campaigns.ipynb #6f20726d
-_SUFFIXES = dict(count=('count', ''), weight=('weight',), fraction=('fraction', 'frac'),
-                 weighted=('weighted-fraction', 'weighted-frac'))
-_ANY_ID = ('id_str', 'subject_id', 'ID') # IDs that say nothing of the campaign
+# endings of plain names
+_ENDINGS = dict(count=('count',), bare=('',), weight=('weight',), fraction=('fraction', 'frac'),
+                weighted=('weighted-fraction', 'weighted-frac'))
+_ANY_ID = ('id_str', 'subject_id', 'ID') # IDs that say nothing about the campaign
 _TOTALS = ('total-votes', 'total-count', 'count', 'total', 'votes')
 
 @dataclass
 class Block:
-    "Where a table has the votes for one question."
-    kind:str       # 'count', 'weight', 'fraction', 'weighted', or 'share' of those who say yes
+    "Where a table has the answers to one question."
+    kind:str       # 'count', 'bare', 'weight', 'fraction', 'weighted', or 'share' of those who say yes
     columns:list   # of the table, one per answer; of a share the one
     total:str|None # the column with the number of votes
-    fractions:list|None # the columns with fractions, beside those with counts
+    fractions:list|None # the columns with fractions, if those with counts are there too
 
 # %% ../../nbs/10a_data.campaigns.ipynb #69b957e5
-def _first(plain, stems, suffixes):
+def _first(plain, stems, endings):
     "The first column of a table with one of these names"
-    names = (f'{stem}-{o}' if o else stem for stem in stems for o in suffixes)
+    names = (f'{stem}-{o}' if o else stem for stem in stems for o in endings)
     return next((plain[n] for n in names if n in plain), None)
 
-def _answers(campaign, columns, plain, kind):
-    "For each name of a question and of the kind of its columns: the columns of a table with the answers, `None` where one is missing"
-    for suffix in _SUFFIXES[kind]:
+def _answers(campaign, q, plain, kind):
+    "For each name of a question and each ending of this kind: the column of each answer, `None` if it is missing"
+    columns = campaign.schema.columns[campaign.schema.slices[q]]
+    for ending in _ENDINGS[kind]:
         for names in zip(*(campaign.answers[c] for c in columns)):
-            yield [_first(plain, (o[-1], *o), [suffix]) if suffix else _first(plain, o, ['']) for o in names]
+            yield [_first(plain, (o[-1], *o), [ending]) if ending else _first(plain, o, ['']) for o in names]
 
 def _block(campaign, q, plain):
-    "The `Block` of one question; `None` where the table has not all of its answers"
-    schema,stems = campaign.schema,[plain_name(o) for o in campaign.stems[q]]
-    columns = schema.columns[schema.slices[q]]
+    "The `Block` of one question; `None` if the table lacks some of its answers"
+    questions,stems = campaign.schema.questions,[plain_name(o) for o in campaign.stems[q]]
     def all_of(kind):
-        return next((o for o in _answers(campaign, columns, plain, kind) if all(o) and len(set(o)) == len(o)), None)
-    total = _first(plain, stems, _TOTALS) or (plain.get('total-votes') if len(schema.questions) == 1 else None)
-    for kind in _SUFFIXES:
-        if found := all_of(kind): return Block(kind, found, total, all_of('fraction') if kind == 'count' else None)
-    alone = len(schema.questions) == 1 and [o.rpartition('_')[2] for o in columns] == ['yes', 'no']
+        return next((o for o in _answers(campaign, q, plain, kind) if all(o) and len(set(o)) == len(o)), None)
+    total = _first(plain, stems, _TOTALS) or (plain.get('total-votes') if len(questions) == 1 else None)
+    for kind in _ENDINGS:
+        if not (found := all_of(kind)): continue
+        return Block(kind, found, total, all_of('fraction') if kind in ('count', 'bare') else None)
+    alone = len(questions) == 1 and [o.rpartition('_')[2] for o in campaign.schema.columns] == ['yes', 'no']
     yes = _first(plain, stems, ('fraction', '')) if alone else None      # GZ Rings
     return Block('share', [yes], total, None) if yes else None
 
 # %% ../../nbs/10a_data.campaigns.ipynb #00fa132c
 class Form(dict):
-    "Blocks by the number of their question, and the campaign they belong to."
+    "The `Block` of each question that a table has, by the question's position, and their campaign."
     def __init__(self,
         campaign, # a Campaign
         columns,  # of a table
     ):
-        plain,self.spellings = {},{}
-        for c in columns: plain.setdefault(plain_name(c), c), self.spellings.setdefault(plain_name(c), []).append(c)
-        plain |= {c: c for c in columns}
-        blocks = {q: _block(campaign, q, plain) for q in range(len(campaign.schema.questions))}
+        self.campaign,self.spellings = campaign,{}
+        for c in columns: self.spellings.setdefault(plain_name(c), []).append(c)
+        self.plain = {k: v[0] for k,v in self.spellings.items()} | {c: c for c in columns}
+        blocks = {q: _block(campaign, q, self.plain) for q in range(len(campaign.schema.questions))}
         super().__init__({q: o for q,o in blocks.items() if o})
-        self.campaign = campaign
-        own = {plain_name(c) for c in campaign.schema.columns}
-        used = [c for o in self.values() for c in o.columns]
-        self.used,self.answers,self.plain = set(used),len(used),plain
-        self.rank = self.answers,any(c in columns for c in campaign.ids if c not in _ANY_ID)
-        self.tagged = bool(used) and all(any(plain_name(c).startswith(o) for o in own) for c in used)
+        own = tuple(plain_name(c) for c in campaign.schema.columns)
+        self.used = {c for o in self.values() for c in o.columns}
+        self.rank = sum(len(o.columns) for o in self.values()),any(c in columns for c in campaign.ids if c not in _ANY_ID)
+        self.tagged = bool(self.used) and all(plain_name(c).startswith(own) for c in self.used)
 
     def partial(self):
-        "The first of the columns that stand for some, but not all answers to a question, and one that is missing; `None` where none do"
-        schema = self.campaign.schema
-        for q in set(range(len(schema.questions)))-set(self):
-            columns = schema.columns[schema.slices[q]]
-            if not self and q: return
-            for kind in {o.kind for o in self.values()} & set(_SUFFIXES) if self else _SUFFIXES:
-                for found in _answers(self.campaign, columns, self.plain, kind):
-                    there = [o for o in found if o and o not in self.used]
-                    if there and None in found: return there[0],columns[found.index(None)]
+        "A column for one answer to a question, and the name of an answer that has none; `None` if there is no such question"
+        schema,kinds = self.campaign.schema,{o.kind for o in self.values()} if self else {*_ENDINGS}
+        if kinds & {'count', 'bare'}: kinds |= {'count', 'bare'}
+        for q in set(range(len(schema.questions)) if self else [0])-set(self):
+            for found in (o for k in _ENDINGS if k in kinds for o in _answers(self.campaign, q, self.plain, k)):
+                there = [o for o in found if o and o not in self.used]
+                if there and None in found: return there[0],schema.columns[schema.slices[q]][found.index(None)]
 
     def shared(self):
-        "Columns that mean the same, of those that are used; empty where there are none"
+        "Columns that mean the same as one of those that are used; empty if there are none"
         own = set(self.campaign.schema.columns)
         for c in [c for o in self.values() for c in [*o.columns, *(o.fractions or []), o.total] if c is not None]:
             same = [o for o in self.spellings[plain_name(c)] if o == c or c not in own]
@@ -362,7 +360,7 @@ class Form(dict):
 def campaign_of(
     schema:Schema, # any
 ) -> Campaign:
-    "The campaign with a schema's questions, or one whose columns have the schema's names alone."
+    "The campaign with a schema's questions, or one whose columns have only the schema's names."
     known = CAMPAIGNS.get(schema.name)
     if known and set(schema.columns) <= set(known.answers):
         whole = known.schema
@@ -374,15 +372,14 @@ def campaign_of(
 # %% ../../nbs/10a_data.campaigns.ipynb #956ee2d7
 def find_forms(
     columns, # of a table
-) -> list:   # of Form: several where the columns carry the names of several campaigns; empty where none fits
-    "The campaigns that a table belongs to, by the names of its columns: the one with the most answers, and others whose names say so."
+) -> list:   # of Form: several if the columns carry the names of several campaigns; empty if none fits
+    "The campaigns that a table belongs to, by its columns' names: the one with the most answers, and others whose names say so."
     columns = list(columns)
     forms = [Form(c, columns) for c in CAMPAIGNS.values()]
     forms = [o for o in forms if 0 in o or o.tagged]     # with the first question, or the campaign's name
     if not forms: return []
     best = max(forms, key=lambda o: o.rank)
-    if not best.tagged: return [best]
     res = [best]
-    for o in forms:
+    for o in forms if best.tagged else []:
         if o.tagged and not any(o.used & p.used for p in res): res.append(o)
     return sorted(res, key=lambda o: list(CAMPAIGNS).index(o.campaign.schema.name))

@@ -111,6 +111,7 @@ def open_gallery(
     labels=None,      # table with what volunteers said; default: that of a Catalogue
     marks='marks.csv', # CSV file where marks are kept
     device:str='auto', # as for predict_images
+    form:str=None,    # what bare columns of the labels hold, as for Catalogue
 ) -> Gallery:
     "A gallery of images with what runs predict for them; raises `BadInput` if something is wrong."
     if isinstance(images, Catalogue):
@@ -125,7 +126,7 @@ def open_gallery(
            remedy='give one for each run; a cross-validation has one for each fold')
     marks = Marks(marks, schema)
     check_place(marks.file)
-    labels = None if labels is None else read_labels(labels, schema)
+    labels = None if labels is None else read_labels(labels, schema, form)
     listed = images_by_id(images, schema, Reading.from_dict(first.info.get('reading')).bands)
     refuse(labels is not None and not listed.keys() & set(labels.ids), 'none of the images has a label', file=images,
            remedy='compare the IDs with the names of the images')

@@ -214,11 +214,12 @@ def serve(
     device:str='auto', # cpu, cuda, mps, or auto
     host:str='127.0.0.1', # address to listen on; a non-local one lets other machines in
     port:int=8765,    # port to listen on; 0 picks a free one
+    form:str=None,    # what label columns hold if their names do not say it: counts, conditional or cumulative
 ):
     "Serve a gallery as a web page until Ctrl-C; raises `BadInput` if something is wrong."
     _need_server()
     _listening(host, port).close()     # before hours of predictions
-    explorer = Explorer(open_gallery(runs, images, predictions, labels, marks, device), host, port)
+    explorer = Explorer(open_gallery(runs, images, predictions, labels, marks, device, form), host, port)
     warning = 'Anyone who can reach this machine can view and mark these images.'
     if not _is_local(host): print(warning, file=sys.stderr, flush=True)
     print(f'{explorer.gallery}\n{explorer.url}  (press Ctrl-C to stop)', flush=True)

@@ -52,6 +52,8 @@ class Config(Checked):
     # train on this many galaxies, drawn at random with the seed; default: all training galaxies
     train_galaxies:Annotated[int, Range(2, 10**9), Fixed]=None
     schema:Annotated[str, Fixed]=None # a campaign's name or a JSON file; default: from the columns
+    # what label columns hold if their names do not say it
+    form:Annotated[str, OneOf('counts', 'conditional', 'cumulative'), Fixed]=None
     arch:Annotated[str, Fixed]='vgg7' # backbone: vgg7, vgg7_d4, or any timm name
     pretrained:bool=False # start from timm's pretrained weights
     weights:str=None # start from a file, a run's folder, or hf-hub:OWNER/NAME

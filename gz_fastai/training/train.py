@@ -48,7 +48,7 @@ from .checkpoint import *
 
 # %% ../../nbs/43_training.train.ipynb #f5677285
 def config_catalogue(
-    cfg:Config, # with data, valid, schema, labels, images, fold, folds, stratify and train_galaxies
+    cfg:Config, # with data, valid, schema, form, labels, images, fold, folds, stratify and train_galaxies
     verbose:bool=True, # print a line if the galaxies are synthetic
 ) -> Catalogue:
     "The galaxies that `cfg` names, and which of them are held out; raises `BadInput` if there are none."
@@ -58,11 +58,11 @@ def config_catalogue(
             several = getattr(cfg, k) is not None and len(folders) > 1
             refuse(several, f'{k} needs a single data folder', remedy=f'leave {k} out')
         schema = read_schema(cfg.schema) if cfg.schema else None
-        how = dict(schema=schema, labels=cfg.labels, images=cfg.images, bands=band_list(cfg.bands))
+        how = dict(schema=schema, labels=cfg.labels, images=cfg.images, bands=band_list(cfg.bands), form=cfg.form)
         if len(folders) == 1: cat = Catalogue(folders[0], valid=cfg.valid, **how)
         else: cat = Catalogue.join([Catalogue(o, **how) for o in folders], cfg.valid)
     else:
-        for k in ('valid', 'schema', 'labels', 'images'):
+        for k in ('valid', 'schema', 'form', 'labels', 'images'):
             refuse(getattr(cfg, k) != getattr(Config, k), f'{k} needs a data folder', remedy='set data')
         if verbose: print('No data folder given: using the synthetic sample. Scores on it say nothing about real galaxies.')
         cat = Catalogue.sample()
