@@ -159,7 +159,7 @@ class Labels(Kind):
                 ', ']).join(r)+'\n' for r in rows) if rng.random() < .2 else ''.join(','.join(r)+'\n' for r in rows))
 
     def read(self, data):
-        labels = read_labels(self.put(data), self.schema)
+        labels = read_labels(self.put(data), self.schema, 'cumulative')
         text = data.decode('utf-8-sig')
         first = text.partition('\n')[0]
         rows = [r for r in csv.reader(io.StringIO(text), delimiter='\t' if first.count('\t') > first.count(',') else ',') if any(r)]
@@ -185,7 +185,7 @@ class Table(Labels):
     def read(self, data):
         table = read_table(self.put(data))
         galaxy_ids(table, self.file, self.schema)
-        if not missing_columns(table, self.schema): audit_labels(table, self.schema)
+        if not missing_columns(table, self.schema): to_labels(table, self.schema, 'cumulative', self.file).findings()
 
 
 class Toml(Kind):

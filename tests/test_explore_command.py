@@ -125,8 +125,8 @@ def test_find_see_mark_teach_export(browser, wall, galaxies, tmp_path):
         page.keyboard.press('w')
         pressed(page, 4)
         marks = tmp_path/'marks.csv'
-        assert read_labels(marks).counts.tolist() == [[1, 0], [1, 0], [0, 1], [1, 0]]
-        assert read_labels(marks).ids.tolist() == first[:4]
+        assert read_labels(marks, form='counts').counts.tolist() == [[1, 0], [1, 0], [0, 1], [1, 0]]
+        assert read_labels(marks, form='counts').ids.tolist() == first[:4]
         page.keyboard.press('w')      # and off again
         pressed(page, 3)
 
@@ -186,7 +186,7 @@ def test_hostile_names_stay_text(browser, run, galaxies, cache, tmp_path):
         page.goto(url)
         page.locator('.mark button[value=yes]').first.click()
         page.wait_for_selector('.mark button[aria-pressed=true]')
-    assert len(read_labels(tmp_path/'marks.csv')) == 1
+    assert len(read_labels(tmp_path/'marks.csv', form='counts')) == 1
 
 
 def test_two_runs_and_predictions(browser, run, galaxies, cache, tmp_path, command):
@@ -216,7 +216,7 @@ def test_marks_are_labels(command, galaxies, tmp_path):
     "A network is trained on a file of marks"
     ids = [o.stem for o in sorted((galaxies/IMAGES).iterdir())][:40]
     pd.DataFrame(dict(GalaxyID=ids, wanted_yes=[1, 0]*20, wanted_no=[0, 1]*20)).to_csv(tmp_path/'marks.csv', index=False)
-    (tmp_path/'labels.toml').write_text(f"data = '{tmp_path}'\nlabels = '{tmp_path}/marks.csv'\nimages = '{galaxies/IMAGES}'\n")
+    (tmp_path/'labels.toml').write_text(f"data = '{tmp_path}'\nlabels = '{tmp_path}/marks.csv'\nform = 'counts'\nimages = '{galaxies/IMAGES}'\n")
     res = command('gz_fastai_train', '--config', 'labels.toml', '--arch', 'test_resnet', '--size', 32, '--epochs', 1, '--out', 'taught')
     assert res.returncode == 0, res.stderr
     assert (tmp_path/'taught'/'model.safetensors').exists()

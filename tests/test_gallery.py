@@ -52,7 +52,7 @@ def test_quantities_that_do_not_exist(gallery, name):
 
 def test_questions_without_votes_are_not_answered_with_0(gallery, tmp_path):
     half = N//2
-    some = to_labels(pd.DataFrame(dict(id=gallery.ids, a_yes=3, a_no=1, b_yes=[0]*half+[4]*half, b_no=0)))
+    some = to_labels(pd.DataFrame(dict(id=gallery.ids, a_yes=3, a_no=1, b_yes=[0]*half+[4]*half, b_no=0)), form='counts')
     marks = Marks(tmp_path/'marks.csv', some.schema)
     partly = Gallery(some.schema, gallery.ids, np.full((1, N, 4), .5), {}, [tiny_run(N, seed=0)], marks, labels=some)
     assert np.isnan(partly.observed).sum(0).tolist() == [0, 0, half, half]

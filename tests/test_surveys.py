@@ -420,7 +420,8 @@ def test_predictions_of_a_network():
     assert (labels.counts, labels.schema.name) == (None, 'decals-dr5')
     np.testing.assert_allclose(labels.fractions, [[.5, .4, .1, .12, .28]], atol=1e-6)
     mer = pd.DataFrame([['1', 3.5, 2.2, 1.1], ['2', 9.1, 1.2, 1.3]], columns=['object_id', *(o.upper().replace('-', '_') for o in ROOT)])
-    with pytest.raises(BadInput, match='SMOOTH_OR_FEATURED_SMOOTH are concentrations'): to_labels(mer)
+    with pytest.raises(BadInput, match='SMOOTH_OR_FEATURED_SMOOTH are concentrations'): to_labels(mer, form='counts')
+    with pytest.raises(BadInput, match='SMOOTH_OR_FEATURED_SMOOTH to SMOOTH_OR_FEATURED_ARTIFACT may hold .* form'): to_labels(mer)
     with pytest.raises(BadInput, match='debiased fractions do not add up'): to_labels(pd.DataFrame([['1', .3, .5, .2]], columns=['id', *(f'{o}_debiased' for o in ROOT)]))
 
 
@@ -450,14 +451,30 @@ HOSTILE = {
     'same galaxy': (f'{HEAD}\na,1,1,2\na,1,1,2', 'line 3 .*earlier row'), 'semicolons': (HEAD.replace(',', ';')+'\na;1;1;2', 'not separated by commas'), 'cut off': (f'{HEAD}\na,1,1,2\nb,1,1', 'line 3: has fewer cells'),
     'two campaigns': ('id_str,'+','.join(o.replace('_', f'-{t}_')+'_fraction' for t in ('dr5', 'gz2') for o in ROOT)+'\na,.5,.5,0,,,', 'cannot be weighed against other campaigns')}
 
+WORDS = {'conditional': 'conditional', 'cumulative': 'cumulative', 'a rare question with whole fractions': 'conditional'}
+BARE = [k for k, (text, want) in HOSTILE.items() if text.startswith((HEAD+'\n', ALL+'\n'))]
+
+
+@pytest.mark.parametrize('name', BARE)
+def test_bare_columns_need_a_word(tmp_path, name):
+    "What they hold is not guessed from their numbers, and a wrong word is refused"
+    file = tmp_path/'x.csv'
+    file.write_text(HOSTILE[name][0]+'\n', encoding='utf-8')
+    damage = 'lost digits|no iauname|fewer cells'
+    with pytest.raises(BadInput, match=f'x.csv.*(may hold votes or fractions; say which with form|{damage})'): read_labels(file)
+    if not isinstance(HOSTILE[name][1], list): return
+    for wrong in {'counts', 'cumulative', 'conditional'}-{WORDS.get(name, 'counts')}:
+        with pytest.raises(BadInput, match='x.csv'): read_labels(file, form=wrong)
+
 
 @pytest.mark.parametrize('name', HOSTILE)
 def test_hostile_tables(tmp_path, name):
     "Read rightly, or refused in a line that names the file, the row and what to do"
     text, want = HOSTILE[name]
+    form = WORDS.get(name, 'counts')      # which only bare columns need
     (tmp_path/'x.csv').write_text(text+'\n', encoding='utf-8')
-    if isinstance(want, list): return np.testing.assert_allclose(read_labels(tmp_path/'x.csv').fractions[0], want, atol=1e-6)
-    with pytest.raises(BadInput, match=want) as e: read_labels(tmp_path/'x.csv')
+    if isinstance(want, list): return np.testing.assert_allclose(read_labels(tmp_path/'x.csv', form=form).fractions[0], want, atol=1e-6)
+    with pytest.raises(BadInput, match=want) as e: read_labels(tmp_path/'x.csv', form=form)
     assert str(e.value).startswith(str(tmp_path/'x.csv')) and '\n' not in str(e.value)
 
 
@@ -467,7 +484,7 @@ def test_types_of_parquet(tmp_path):
     from decimal import Decimal
     def read(values, **more):
         pq.write_table(pa.table({'iauname': ['a', 'b'], **{c: values for c in ROOT}, **more}), tmp_path/'x.parquet')
-        return read_labels(tmp_path/'x.parquet').counts.tolist()
+        return read_labels(tmp_path/'x.parquet', form='counts').counts.tolist()
     numbers = [pa.array([1, 2], pa.int8()), pa.array([Decimal('1.00'), Decimal('2.00')]), pa.array(['1', '2']).dictionary_encode(), pa.array(np.array([1, 2], 'float16')), pa.array(['1', '2'])]
     for o in numbers: assert read(o, image=pa.array([b'x', b'y']), views=pa.array([b'x', b'y'], pa.binary_view()), box=pa.array([[1], [2]])) == [[1]*3, [2]*3]
     assert read(pa.array([None, 2])) == [[0]*3, [2]*3]
@@ -477,7 +494,7 @@ def test_types_of_parquet(tmp_path):
     with pytest.raises(BadInput, match='line 2: has no iauname'): read(pa.array([1, 2]), iauname=pa.array([10**18+1, None]))
     with pytest.raises(BadInput, match='line 1: the ID 1e.18 is a floating-point number'): read(pa.array([1, 2]), iauname=pa.array([1e18, 2.]))
     pd.DataFrame({c: [1, 2] for c in ROOT}, pd.Index(['a', 'b'], name='iauname')).to_parquet(tmp_path/'x.parquet')
-    assert read_labels(tmp_path/'x.parquet').ids.tolist() == ['a', 'b']
+    assert read_labels(tmp_path/'x.parquet', form='counts').ids.tolist() == ['a', 'b']
 
 
 def test_gzip_that_does_not_end(tmp_path, monkeypatch):
@@ -490,7 +507,7 @@ def test_gzip_that_does_not_end(tmp_path, monkeypatch):
 def test_a_schema_of_ones_own_may_have_any_names(tmp_path):
     "Numbers in names, and answers that differ in them alone"
     schema = Schema('own', [Question('Odd?', ['yes', 'no']), Question('How?', ['a', 'b'], 't01_odd_a1_x')], ['t01_odd_a1_x', 't02_odd_a2_x', 'h a', 'h_a'], 'id')
-    labels = to_labels(pd.DataFrame([['7', 3, 1, 1, 2]], columns=['id', *schema.columns]), schema)
+    labels = to_labels(pd.DataFrame([['7', 3, 1, 1, 2]], columns=['id', *schema.columns]), schema, 'counts')
     assert labels.counts.tolist() == [[3, 1, 1, 2]]
 
 
