@@ -62,7 +62,7 @@ def _audit_images(files, sides, reading):
         except BadInput as e: return e
         prints = image_fingerprint(im)      # those that are held out in all orientations
         return ('{} x {} pixels'.format(*im.size), f'mode {im.info["mode"]}'),prints if is_valid else prints[0].copy()
-    found,good,by_side = [],[],{True: [], False: [], None: []}     # images of no galaxy are on no side
+    found,good,by_side = [],[],{True: [], False: [], None: []}
     def add(kind, file, problem): found.append(Finding(kind, problem, file=str(file), id=file.id))
     for f,side,o in zip(files, sides, in_threads(look, list(zip(files, sides)), 'Reading images')):
         if isinstance(o, BadInput): add('unreadable image', f, o.problem)
@@ -126,9 +126,10 @@ def audit_folder(
         kind = 'images'
         located = locate_images(path, images, told, band_list(bands))
         told,others = told.keyed_by(located.key),located.others
-        files = [f for same in [*located.files, *others.values()] for f in same]
+        own = [(r, f) for r in np.flatnonzero(~pd.Index(told.ids).duplicated()) for f in located.files[r]]
+        files = [f for _,f in own] + [f for same in others.values() for f in same]
         reading,chosen = choose_reading(files, bands, fov)
-        extra = [Finding('extra image', f'no row in {file.name}', file=o[0], id=i) for i,o in sorted(others.items())]
+        extra = [Finding('extra image', f'no row in {file.name}', file=f, id=i) for i,o in sorted(others.items()) for f in o]
         found += located.findings + extra
         kind = 'split'
         is_valid,unknown = valid_galaxies(told.ids, valid, told.schema)
@@ -137,10 +138,10 @@ def audit_folder(
         found.append(Finding(kind, e.problem, file=e.file or path, line=e.line, id=e.id, remedy=e.remedy))
         return res | dict(ok=False, findings=[_plain(o) for o in found])
     res['notes'] = [*told.notes, *_notes(located.source, files, crop, reading), *chosen]
-    sides = [bool(o) for same,o in zip(located.files, is_valid) for _ in same]
-    more = []
-    if read and files: more,res['size'] = _audit_images(files, sides+[None]*(len(files)-len(sides)), reading)
-    found += more
+    if read and files:
+        sides = [bool(is_valid[r]) for r,_ in own] + [None]*(len(files)-len(own))      # images of no galaxy are on no side
+        more,res['size'] = _audit_images(files, sides, reading)
+        found += more
     return res | dict(images=str(located.source), files=len(files), ok=not found, findings=[_plain(o) for o in found])
 
 def _plain(f):
