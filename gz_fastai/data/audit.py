@@ -55,7 +55,7 @@ def near_duplicates(
 
 # %% ../../nbs/16_data.audit.ipynb #46ed3cd3
 def _audit_images(files, sides, reading):
-    "(findings: images that cannot be read, are unlike most, or are near duplicates; size and mode of most) of images and their sides"
+    "(findings, size and mode of most images): damaged images, those unlike most, and near duplicates across the sides"
     def look(o):
         file,is_valid = o
         try: im = read_image(file, reading=reading)[0]
@@ -74,7 +74,8 @@ def _audit_images(files, sides, reading):
             if o[k] != usual: add(kind, f, f'{o[k]}; most have {usual}')
     train,valid = by_side[False],by_side[True]
     pairs = near_duplicates(*(np.stack([o for _,o in side]) for side in (train, valid))) if train and valid else []
-    for i,j in pairs: add('near duplicate', valid[j][0], f'is held out, and almost equals {train[i][0].name}, which is trained on')
+    for i,j in pairs:
+        add('near duplicate', valid[j][0], f'is held out, and almost equals {train[i][0].name}, which is trained on')
     return found,Counter(o for _,o in good).most_common(1)[0][0]
 
 # %% ../../nbs/16_data.audit.ipynb #f1f2b0a1
@@ -86,11 +87,10 @@ def _notes(source, files, crop, reading):
         with suppress(BadInput): sizes.append(read_image(f, reading=reading)[0].size)
     return [*res, *filter(None, [crop_note(crop, sizes)] if sizes and not reading.fov else [])]
 
-# %% ../../nbs/16_data.audit.ipynb #e5e5f594
 _RARE = .05 # of the galaxies: a question asked in fewer is rarely asked
 
 def _described(labels):
-    "What the labels of a table are: campaign, form, votes per galaxy, questions that are rarely asked, and how consistent votes are"
+    "What labels are: campaign, form, votes per galaxy, rarely asked questions, and how consistent the votes are"
     res = dict(campaign=labels.schema.name, form=labels.form, votes=None, rare=[], rates=[])
     if labels.counts is None: return res
     first,share = labels.votes[:, 0],(labels.votes > 0).mean(0)
@@ -129,8 +129,8 @@ def audit_folder(
         own = [(r, f) for r in np.flatnonzero(~pd.Index(told.ids).duplicated()) for f in located.files[r]]
         files = [f for _,f in own] + [f for same in others.values() for f in same]
         reading,chosen = choose_reading(files, bands, fov)
-        extra = [Finding('extra image', f'no row in {file.name}', file=f, id=i) for i,o in sorted(others.items()) for f in o]
-        found += located.findings + extra
+        problem,extra = f'no row in {file.name}',[(i, f) for i,o in sorted(others.items()) for f in o]
+        found += located.findings + [Finding('extra image', problem, file=f, id=i) for i,f in extra]
         kind = 'split'
         is_valid,unknown = valid_galaxies(told.ids, valid, told.schema)
         found += unknown + few_galaxies((~is_valid).sum(), is_valid.sum(), valid or file)
@@ -139,7 +139,7 @@ def audit_folder(
         return res | dict(ok=False, findings=[_plain(o) for o in found])
     res['notes'] = [*told.notes, *_notes(located.source, files, crop, reading), *chosen]
     if read and files:
-        sides = [bool(is_valid[r]) for r,_ in own] + [None]*(len(files)-len(own))      # images of no galaxy are on no side
+        sides = [bool(is_valid[r]) for r,_ in own] + [None]*(len(files)-len(own)) # images of no galaxy are on no side
         more,res['size'] = _audit_images(files, sides, reading)
         found += more
     return res | dict(images=str(located.source), files=len(files), ok=not found, findings=[_plain(o) for o in found])
@@ -162,7 +162,8 @@ def audit_report(
     read = '' if res['read'] else ' (not read)'
     lines = [f'{res["path"]}: {plural(res["rows"], "row")}, {plural(res["files"], "image")}{size}{read}']
     if 'campaign' in res: lines.append(f'{res["campaign"]}: {res["form"]}')
-    if v := res.get('votes'): lines.append(f'votes for the first question: {v["low"]:g} to {v["high"]:g}, median {v["median"]:g}')
+    if v := res.get('votes'):
+        lines.append(f'votes for the first question: {v["low"]:g} to {v["high"]:g}, median {v["median"]:g}')
     lines += [f'rarely asked: {o["question"]} ({o["share"]:.1%} of the galaxies)' for o in res.get('rare', [])]
     for kind,words in _RATES.items():
         each = [(o['rows']/o['of'], o['rows'], o['question']) for o in res.get('rates', []) if o['kind'] == kind]

@@ -336,11 +336,12 @@ class Form(dict):
         super().__init__({q: o for q,o in blocks.items() if o})
         own = tuple(plain_name(c) for c in campaign.schema.columns)
         self.used = {c for o in self.values() for c in o.columns}
-        self.rank = sum(len(o.columns) for o in self.values()),any(c in columns for c in campaign.ids if c not in _ANY_ID)
+        own_id = any(c in columns for c in campaign.ids if c not in _ANY_ID)
+        self.rank = sum(len(o.columns) for o in self.values()),own_id
         self.tagged = bool(self.used) and all(plain_name(c).startswith(own) for c in self.used)
 
     def partial(self):
-        "A column for one answer to a question, and the name of an answer that has none; `None` if there is no such question"
+        "A column for one answer to a question, and the name of an answer without one; `None` if all are complete"
         schema,kinds = self.campaign.schema,{o.kind for o in self.values()} if self else {*_ENDINGS}
         if kinds & {'count', 'bare'}: kinds |= {'count', 'bare'}
         for q in set(range(len(schema.questions)) if self else [0])-set(self):
@@ -373,7 +374,7 @@ def campaign_of(
 def find_forms(
     columns, # of a table
 ) -> list:   # of Form: several if the columns carry the names of several campaigns; empty if none fits
-    "The campaigns that a table belongs to, by its columns' names: the one with the most answers, and others whose names say so."
+    "The campaigns of a table, by the names of its columns: the one with the most answers, and others whose names say so."
     columns = list(columns)
     forms = [Form(c, columns) for c in CAMPAIGNS.values()]
     forms = [o for o in forms if 0 in o or o.tagged]     # with the first question, or the campaign's name

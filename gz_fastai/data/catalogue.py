@@ -37,14 +37,14 @@ def equal_parts(
     ids,   # n galaxy IDs
     parts, # how many; fewer if there are fewer galaxies
 ) -> np.ndarray: # (n,) the part of each, from 0
-    "Parts that depend only on the IDs, to fit on all but one and to score on that one; raises `BadInput` for fewer than two galaxies."
+    "Parts that depend only on the IDs, to fit on all but one and score on that one; raises `BadInput` for fewer than two IDs."
     refuse(len(ids) < 2, f'{plural(len(ids), "galaxy", "galaxies")} cannot be divided into parts')
     return np.argsort(np.argsort(unit_hash([f'half {i}' for i in ids]), kind='stable')) % parts
 
 def halves(
     ids, # n galaxy IDs
 ) -> tuple: # two (n,) masks, which cover all galaxies
-    "Two halves that depend only on the IDs, to fit on one and to score on the other; raises `BadInput` for fewer than two galaxies."
+    "Two halves that depend only on the IDs, to fit on one and score on the other; raises `BadInput` for fewer than two IDs."
     first = equal_parts(ids, len(ids)) < len(ids)//2      # the place of each
     return first,~first
 
@@ -54,14 +54,14 @@ def valid_galaxies(
     valid,         # galaxies to hold out: IDs, or a CSV of them; `None`: a tenth, by a hash of the ID
     schema:Schema, # with the name of the CSV's ID column
 ) -> tuple:        # (n,) bool, list of Finding
-    "Which galaxies are held out for validation, and which of the list have no label; raises `BadInput` if it cannot be read."
+    "The galaxies that are held out, and those of the list that have no label; raises `BadInput` if it cannot be read."
     if valid is None: return unit_hash(ids) < HELD_OUT,[]
     file = valid if isinstance(valid, (str, Path)) else None
     listed = galaxy_ids(read_table(file), file, schema) if file else pd.Series([id_text(o) for o in valid], dtype=object)
-    unknown,remedy = listed[~listed.isin(ids)],'list galaxies that have one'
-    def place(line): return dict(file=file, line=int(line)) if file else {}
-    found = [Finding('missing row', f'galaxy {i} has no label', id=i, remedy=remedy, **place(line)) for line,i in unknown.items()]
-    return pd.Index(ids).isin(listed),found
+    def unknown(line, i):
+        where = dict(file=file, line=int(line)) if file else {}
+        return Finding('missing row', f'galaxy {i} has no label', id=i, remedy='list galaxies that have one', **where)
+    return pd.Index(ids).isin(listed),[unknown(*o) for o in listed[~listed.isin(ids)].items()]
 
 def few_galaxies(
     train:int, # galaxies to train on
@@ -69,8 +69,9 @@ def few_galaxies(
     source,    # what divides them
 ) -> list:     # of Finding
     "What is wrong with the sizes of a split."
-    found = [Finding('split', f'leaves {plural(train, "galaxy", "galaxies")} to train on, needs 2', file=source)] if train < 2 else []
-    return found + ([] if valid else [Finding('split', 'leaves no galaxy to validate on', file=source)])
+    problems = [f'leaves {plural(train, "galaxy", "galaxies")} to train on, needs 2' if train < 2 else '',
+                '' if valid else 'leaves no galaxy to validate on']
+    return [Finding('split', o, file=source) for o in problems if o]
 
 # %% ../../nbs/14_data.catalogue.ipynb #c75dcfb6
 def _test_shards(file):
@@ -158,7 +159,6 @@ def _table_files(labels, column):
         refuse(not files[-1].exists(), f'no image {o}', remedy='get it, or remove the row', **where)
     return files
 
-# %% ../../nbs/14_data.catalogue.ipynb #f1b54a24
 @patch(cls_method=True)
 def from_table(cls:Catalogue,
     table:pd.DataFrame,   # one row per galaxy: ID, votes or fractions in the columns of a campaign, perhaps image file
@@ -213,7 +213,8 @@ def join(cls:Catalogue,
     if len(cats) == 1: return cats[0]
     schema = Schema.join([o.schema for o in cats])
     bare = [o for o in cats if o.counts is None]
-    problem,remedy = 'has no votes, and cannot be weighed against other campaigns','gz_fastai_data convert TABLE --to counts --votes 40 makes votes of them'
+    problem = 'has no votes, and cannot be weighed against other campaigns'
+    remedy = 'gz_fastai_data convert TABLE --to counts --votes 40 makes votes of them'
     alone = bare if len(bare) < len(cats) or schema != cats[0].schema else []
     if alone: raise BadInput(problem, file=alone[0].labels_file or 'table', remedy=remedy)
     res = copy.copy(cats[0])
@@ -246,7 +247,7 @@ def draw(self:Catalogue,
     n:int,      # how many of the training galaxies
     seed:int=0, # of the draw
 ) -> Catalogue:
-    "This catalogue with n of its training galaxies, drawn at random, and the others excluded; raises `BadInput` where there are fewer."
+    "This catalogue with n of its training galaxies, drawn at random; raises `BadInput` if there are fewer."
     most = len(self.train)
     refuse(not 2 <= n <= most, f'cannot draw {n} of {most} training galaxies', remedy=f'draw 2 to {most}')
     order = np.argsort(unit_hash([f'draw {seed} {i}' for i in self.objects[self.train]]), kind='stable')

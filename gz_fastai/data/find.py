@@ -28,7 +28,6 @@ def _all_in_one(path, name):
         for o in zip_members(z)[0]:
             if o.name in (f'{name}.csv', f'{name}.zip'): return unpacked(o)
 
-# %% ../../nbs/13a_data.find.ipynb #be3c91d5
 _MOST_FITS = 8 # FITS files; a folder with more of them holds images
 
 def _tables(path):
@@ -39,7 +38,6 @@ def _tables(path):
     columns = {o: table_columns(o) for o in files}
     return {o: c for o,c in columns.items() if c}
 
-# %% ../../nbs/13a_data.find.ipynb #f2d4830a
 def label_source(
     path,          # a folder, or the zip of all files of the competition
     labels=None,   # a table, by itself or in the folder
@@ -63,8 +61,9 @@ def label_source(
     if found := _all_in_one(path, _LABELS): return found
     if not fit and len(tables) == 1: return next(iter(tables))     # reading it says what is wrong with it
     names = ', '.join(o.name for o in (fit or list(tables))[:3])
-    problem = f'several tables with labels ({names})' if fit else f'no table with labels{f" (there is {names})" if tables else ""}'
-    raise BadInput(problem, file=path, remedy='name one with labels')
+    problem = 'several tables with labels' if fit else 'no table with labels'
+    shown = f' ({"" if fit else "there is "}{names})' if tables else ''
+    raise BadInput(problem+shown, file=path, remedy='name one with labels')
 
 # %% ../../nbs/13a_data.find.ipynb #d8395716
 def _skipped(source):
@@ -105,12 +104,10 @@ class Located:
 
 def _located(labels, source, files, wanted, others, remedy):
     "A `Located` with its findings"
-    found,place = [],labels.place
-    def add(kind, r, problem, remedy): found.append(Finding(kind, problem, id=labels.ids[r], remedy=remedy, **place(r)))
-    for r,same in enumerate(files):
-        if not same: add('missing image', r, f'no image {wanted[r]}', remedy)
-    for r,same in enumerate(files):
-        if len(same) > 1: add('duplicate image', r, f'has the images {" and ".join(map(str, same))}', 'keep one of them')
+    def of(kind, r, problem, remedy): return Finding(kind, problem, id=labels.ids[r], remedy=remedy, **labels.place(r))
+    found = [of('missing image', r, f'no image {wanted[r]}', remedy) for r,same in enumerate(files) if not same]
+    several = [(r, f'has the images {" and ".join(map(str, same))}') for r,same in enumerate(files) if len(same) > 1]
+    found += [of('duplicate image', r, problem, 'keep one of them') for r,problem in several]
     return Located(source, files, labels.schema.id_column, found, others)
 
 def match_images(
@@ -139,7 +136,7 @@ def locate_images(
     labels:Labels, # of the galaxies
     bands=(),      # as for find_images
 ) -> Located:
-    """Where the images are: at the paths that the table gives, or in a folder or zip, named by an ID or as in the table;
+    """Where the images are: at the table's paths, or in a folder or zip, named by an ID or as in the table;
     raises `BadInput` if there are none."""
     path,table,own = Path(path),labels.table,labels.schema.id_column
     paths = _named_paths(table)
@@ -148,8 +145,9 @@ def locate_images(
     bases = [path/(images or '.'), Path(images or '.'), path, path/_IMAGES, path/'images', Path('')]
     base = next((o for o in bases if paths and (o/paths[0]).is_file()), None)
     if base is not None:
-        files = [as_image(base/o) for o in paths]
-        return _located(labels, base, [[f] if f.exists() else [] for f in files], files, {}, 'get it, or remove the row')
+        wanted = [as_image(base/o) for o in paths]
+        files = [[f] if f.exists() else [] for f in wanted]
+        return _located(labels, base, files, wanted, {}, 'get it, or remove the row')
     names = {own: list(labels.ids)}
     if paths: names['file'] = [normalize_name(as_image(o).id) for o in paths]
     for c in ID_COLUMNS:

@@ -71,7 +71,8 @@ def _reading(file, problem, remedy='get it again'):
     "Turn whatever a library raises at damaged data into `BadInput`"
     try: yield
     except BadInput as e: raise BadInput(e.problem, file=file, remedy=e.remedy) from None
-    except Exception as e: raise BadInput(f'{problem} ({" ".join(str(e).split())[:200]})', file=file, remedy=remedy) from None
+    except Exception as e:
+        raise BadInput(f'{problem} ({" ".join(str(e).split())[:200]})', file=file, remedy=remedy) from None
 
 def _gunzipped(data, file):
     "The content of a file compressed with gzip"
@@ -97,7 +98,8 @@ def _csv_table(data, file):
     refuse(b'\0' in data, 'holds NUL bytes, as a table in UTF-16 does', file=file, remedy=remedy)
     how = dict(dtype=str, keep_default_na=False, index_col=False, skip_blank_lines=False)
     how |= dict(encoding='utf-8-sig', sep=_separator(data))
-    with _reading(file, 'not a CSV file', remedy), warnings.catch_warnings(action='error', category=pd.errors.ParserWarning):
+    strict = warnings.catch_warnings(action='error', category=pd.errors.ParserWarning)
+    with _reading(file, 'not a CSV file', remedy), strict:
         try: table = pd.read_csv(io.BytesIO(data), **how)
         except pd.errors.ParserWarning: raise BadInput('has rows with more cells than the header') from None
         table.columns = pd.read_csv(io.BytesIO(data), **how, header=None, nrows=1).fillna('').iloc[0].tolist()
@@ -132,14 +134,16 @@ def _fits_table(data, file):
     "The one table of a FITS file"
     from astropy.io import fits
     from astropy.table import Table
-    with _reading(file, 'not a FITS table'), warnings.catch_warnings(action='ignore'), fits.open(io.BytesIO(data)) as hdus:
-        found = [h for h in hdus if isinstance(h, (fits.BinTableHDU, fits.TableHDU)) and not isinstance(h, fits.CompImageHDU)]
+    calm = warnings.catch_warnings(action='ignore')
+    with _reading(file, 'not a FITS table'), calm, fits.open(io.BytesIO(data)) as hdus:
+        found = [h for h in hdus if isinstance(h, (fits.BinTableHDU, fits.TableHDU))]
+        found = [h for h in found if not isinstance(h, fits.CompImageHDU)]
         problem = f'holds {len(found)} tables' if found else 'holds no table'
         refuse(len(found) != 1, problem, remedy='give one table of labels')
         table = Table.read(found[0])
         table.convert_bytestring_to_unicode()
-        def plain(c): return table[c].ndim == 1 and not str(found[0].columns[c].format).lstrip('01').startswith(('P', 'Q'))
-        table = table[[c for c in table.colnames if plain(c)]].to_pandas()      # of one value a row
+        def varies(c): return str(found[0].columns[c].format).lstrip('01').startswith(('P', 'Q'))
+        table = table[[c for c in table.colnames if table[c].ndim == 1 and not varies(c)]].to_pandas()
     return table.set_axis(pd.RangeIndex(1, len(table)+1))
 
 # %% ../../nbs/10b_data.labels.ipynb #b11ffb0d

@@ -88,7 +88,6 @@ def _whole(fractions, total):
     near = votes.round()
     return np.where(np.abs(votes-near) <= .51*10.**-decimals*total[:, None]+1e-6, near, votes)
 
-# %% ../../nbs/12a_data.votes.ipynb #5d502372
 def _read_answers(table, question, block, found):
     "The `Answers` to a question, from the columns of a `Block` of a known kind"
     columns,counted = block.columns,block.kind in ('count', 'weight')
@@ -116,7 +115,7 @@ def _read_answers(table, question, block, found):
 # %% ../../nbs/12a_data.votes.ipynb #7544be93
 LABEL_FORMS = ('counts', 'conditional', 'cumulative')
 _KAGGLE = {plain_name(c) for c in GZ2.columns}
-_DATASETS = {plain_name(c) for o in CAMPAIGNS.values() for c in o.schema.columns}-_KAGGLE # galaxy-datasets' names of votes
+_VOTES = {plain_name(c) for o in CAMPAIGNS.values() for c in o.schema.columns}-_KAGGLE # as galaxy-datasets names them
 
 def _bare_form(match, form, file):
     "What the bare columns of a `Form` hold; raises `BadInput` unless a word or their names say it"
@@ -126,7 +125,7 @@ def _bare_form(match, form, file):
     if min(match.campaign.schema.sizes) == 1: return 'cumulative'     # one answer alone has no sum
     if form: return form
     if plain <= _KAGGLE: return 'cumulative'
-    if plain <= _DATASETS or any(o.total or o.fractions for o in bare): return 'counts'
+    if plain <= _VOTES or any(o.total or o.fractions for o in bare): return 'counts'
     if all(o.endswith('-count') for o in plain): return 'counts'
     if all(o.endswith(('-fraction', '-frac')) for o in plain): return 'conditional'
     remedy = ('say which with form: counts of votes, conditional fractions of those who were asked, '
@@ -151,12 +150,14 @@ def verify_form(
     if not some: return
     whole = {c for c,v in some.items() if (np.nan_to_num(v) == np.nan_to_num(v).round()).all()}
     small = {c for c,v in some.items() if np.nanmax(v) <= 1+ROUNDING}
-    def are(bad, what, remedy): refuse(bad, f'{" to ".join([*some][::len(some)-1 or 1])} are {what}', file=file, remedy=remedy)
+    def are(bad, what, remedy):
+        refuse(bad, f'{" to ".join([*some][::len(some)-1 or 1])} are {what}', file=file, remedy=remedy)
     unsure = form == 'counts' and len(some) == len(whole) == 1      # a hundred volunteers for one question
     are(not unsure and all(_sum_to(v, 100) for v in some.values()), 'percentages', 'divide them by 100')
     if form != 'counts':
         sums = np.nan_to_num(next(iter(some.values()))).sum(1)
-        return are(len(whole) == len(some) and np.median(sums[sums > 0]) > 1.5, 'votes, not fractions', "say so with form 'counts'")
+        votes = len(whole) == len(some) and np.median(sums[sums > 0]) > 1.5
+        return are(votes, 'votes, not fractions', "say so with form 'counts'")
     if len(whole) == len(some): return
     predicted = all((v[~np.isnan(v)] >= 1).mean() > .95 for v in some.values())
     are(predicted, 'concentrations that a network predicted, not votes', 'train on the votes of volunteers')
@@ -164,8 +165,8 @@ def verify_form(
     are(len(small) == len(some), 'fractions, not votes', remedy)
     mixed = [c for c,v in some.items() if c in small-whole and _sum_to(v, 1)]
     other = next(c for c in some if c not in small)
-    problem,remedy = lambda o: f'{o[0]} and others are fractions, {other} and others are votes','give fractions or votes, but not both'
-    refuse(mixed, problem, file=file, remedy=remedy)
+    problem = lambda o: f'{o[0]} and others are fractions, {other} and others are votes'
+    refuse(mixed, problem, file=file, remedy='give fractions or votes, but not both')
 
 # %% ../../nbs/12a_data.votes.ipynb #64a3a49b
 def _rates(schema, answers):
@@ -182,15 +183,14 @@ def _rates(schema, answers):
     return pd.DataFrame(rows, columns=['kind', 'question', 'rows', 'of'])
 
 # %% ../../nbs/12a_data.votes.ipynb #4fa81b5b
-_BY_WORD = dict(counts='count', conditional='fraction')
-
 def _asked_labels(table, matches, bare, file):
     "Fields of `Labels`, of a table with votes, or with fractions of those who were asked"
     found,schema = [],Schema.join([o.campaign.schema.only(o)[0] for o in matches])
-    blocks = [(b, _BY_WORD[word] if b.kind == 'bare' else b.kind) for o,word in zip(matches, bare) for _,b in sorted(o.items())]
-    answers = [_read_answers(table, q, replace(b, kind=k), found) for q,(b,k) in zip(schema.questions, blocks)]
-    for word,kind in _BY_WORD.items():
-        some = [(a.raw, b.columns) for a,(b,k) in zip(answers, blocks) if k == kind and b.kind in ('bare', 'count')]
+    blocks = [(b, word) for o,word in zip(matches, bare) for _,b in sorted(o.items())]
+    def told(b, word): return replace(b, kind=dict(counts='count', conditional='fraction')[word]) if b.kind == 'bare' else b
+    answers = [_read_answers(table, q, told(*o), found) for q,o in zip(schema.questions, blocks)]
+    for word in ('counts', 'conditional'):
+        some = [(a.raw, b.columns) for a,(b,w) in zip(answers, blocks) if dict(bare=w, count='counts').get(b.kind) == word]
         if some: verify_form(word, *zip(*some), file)
     def left_out(some, kept, reason):
         gone = [o.question.text for o in some if o not in kept]
@@ -201,10 +201,11 @@ def _asked_labels(table, matches, bare, file):
     asked = [o for o in kept if o.values.sum() > 0]
     refuse(not asked and not found, 'holds no votes', file=file)
     asked = asked or kept      # what was found says why
-    notes = left_out(answers, kept, 'since the table has no numbers of votes for them') + left_out(kept, asked, 'since nobody was asked')
+    notes = left_out(answers, kept, 'since the table has no numbers of votes for them')
+    notes += left_out(kept, asked, 'since nobody was asked')
     schema,v = schema.only([answers.index(o) for o in asked])[0],np.hstack([o.values for o in asked])
-    res = dict(schema=schema, found=found, notes=notes)
-    if asked[0].counted: return res | dict(fractions=schema.fractions(v), counts=v, rates=_rates(schema, asked), form='votes per answer')
+    res = dict(schema=schema, found=found, notes=notes, form='votes per answer')
+    if asked[0].counted: return res | dict(fractions=schema.fractions(v), counts=v, rates=_rates(schema, asked))
     remedy = 'give one campaign'
     refuse(len(matches) > 1, 'has no votes, and cannot be weighed against other campaigns', file=file, remedy=remedy)
     frac = schema.cumulative(v)
@@ -215,7 +216,6 @@ def _asked_labels(table, matches, bare, file):
             found.append((r, o.names, 'sum', problem))
     return res | dict(fractions=frac, form='fractions of those who were asked, without their number')
 
-# %% ../../nbs/12a_data.votes.ipynb #5b1adba9
 def _cumulative_labels(table, match, file):
     "Fields of `Labels`, of a table with fractions of all volunteers"
     other = next((o for o in match.values() if o.kind != 'bare'), None)
@@ -232,8 +232,8 @@ def _cumulative_labels(table, match, file):
         sums = np.stack([np.nan_to_num(v[:, s]).sum(1) for s in schema.slices], 1)
         one = np.abs(sums-1) <= LABEL_TOL
         conditional = len(bad) and (one | (sums == 0)).all(1).mean() > .95 and one[:, 0].mean() > .95
-        problem,remedy = f'{_column_range(columns)} are fractions of those who were asked',"say so with form 'conditional'"
-        refuse(conditional, problem, file=file, remedy=remedy)
+        problem = f'{_column_range(columns)} are fractions of those who were asked'
+        refuse(conditional, problem, file=file, remedy="say so with form 'conditional'")
     def one(r, c, kind, problem): return r,c,kind,texts.get((r, c), "'' is not a number") if kind == 'nan' else problem
     found = [one(o.row, names.get(o.column, o.column), o.kind, o.problem) for o in bad.itertuples()]
     return dict(schema=schema, found=found, notes=[], fractions=v, form='fractions of all volunteers')
@@ -242,8 +242,8 @@ def _cumulative_labels(table, match, file):
 def _check_columns(match, file):
     "Raise `BadInput` if columns mean the same, or if a question lacks an answer"
     if same := match.shared():
-        problem = f'several columns {same[0]}' if same[0] == same[1] else f'the columns {same[0]} and {same[1]} mean the same'
-        raise BadInput(problem, file=file, remedy='keep one of them')
+        alike = f'the columns {same[0]} and {same[1]} mean the same'
+        raise BadInput(f'several columns {same[0]}' if same[0] == same[1] else alike, file=file, remedy='keep one of them')
     problem = lambda o: f'has a column {o[0]}, but none like {o[1]} for another answer to the same question'
     refuse(match.partial(), problem, file=file, remedy='add it, or remove all of that question')
 
@@ -300,7 +300,7 @@ def to_labels(
     file=None,          # that the table was read from, for messages
     id_column:str=None, # default: that of the campaign, or a usual one
 ) -> Labels:
-    "The labels of a table, with their findings; raises `BadInput` if its columns do not say what they are, or IDs are missing."
+    "The labels of a table, with their findings; raises `BadInput` if columns do not say what they are, or IDs are missing."
     if form is not None: check_choice('form', form, LABEL_FORMS)
     name = file or 'table'
     matches = _matched(table, schema, form, name)
@@ -315,7 +315,8 @@ def to_labels(
     absent = [q.text for o in matches for i,q in enumerate(o.campaign.schema.questions) if i not in o]
     notes = [f'{plural(len(absent), "question")} not in the table: {" ".join(absent)}'] if absent else []
     notes,schema,counts = notes+read['notes'],read['schema'],read.get('counts')
-    others = [Form(o, table.columns) for o in CAMPAIGNS.values() if o.schema.name not in [p.campaign.schema.name for p in matches]]
+    read_names = [o.campaign.schema.name for o in matches]
+    others = [Form(o, table.columns) for k,o in CAMPAIGNS.items() if k not in read_names]
     others = [o.campaign.schema.name for o in others if o.tagged and not any(o.used & p.used for p in matches)]
     if others: notes.append(f'columns of other campaigns are left out: {", ".join(others)}')
     if any('volunteers-asked' in plain_name(c) for c in table.columns):
@@ -324,8 +325,9 @@ def to_labels(
     schema = Schema(schema.name, schema.questions, schema.columns, id_column)
     found = pd.DataFrame(sorted(read['found'], key=lambda o: o[0]), columns=['row', 'column', 'kind', 'problem'])
     rates = read.get('rates', pd.DataFrame(columns=['kind', 'question', 'rows', 'of']))
-    fractions,counts = np.clip(read['fractions'], 0, 1).astype('float32'),None if counts is None else counts.astype('float32')
-    return Labels(schema, ids.to_numpy(), ids.index.to_numpy(), fractions, counts, table, found, rates, read['form'], notes, file)
+    fractions = np.clip(read['fractions'], 0, 1).astype('float32')
+    counts,lines = None if counts is None else counts.astype('float32'),ids.index.to_numpy()
+    return Labels(schema, ids.to_numpy(), lines, fractions, counts, table, found, rates, read['form'], notes, file)
 
 # %% ../../nbs/12a_data.votes.ipynb #72e5e282
 @patch
@@ -344,7 +346,8 @@ def keyed_by(self:Labels,
     if column == self.schema.id_column: return self
     schema = Schema(self.schema.name, self.schema.questions, self.schema.columns, column)
     ids = np.array([id_text(o, **self.place(r)) for r,o in enumerate(self.table[column])], dtype=object)
-    return replace(self, ids=ids, schema=schema, notes=[*self.notes, f'images are named by {column}, which is the ID then'])
+    note = f'images are named by {column}, which is the ID then'
+    return replace(self, ids=ids, schema=schema, notes=[*self.notes, note])
 
 def read_labels(
     file,               # as for read_table
@@ -362,11 +365,10 @@ FORMS = ('kaggle', 'counts', 'conditional')
 def _renamed(labels, values, name):
     "Values in the columns of another schema of Galaxy Zoo 2, 0 if it has more questions"
     other = CAMPAIGNS[name].schema
-    texts,res = [q.text for q in other.questions],np.zeros((len(values), len(other)))
-    for s,q in zip(labels.schema.slices, labels.schema.questions): res[:, other.slices[texts.index(q.text)]] = values[:, s]
+    of,res = {q.text: s for q,s in zip(other.questions, other.slices)},np.zeros((len(values), len(other)))
+    for s,q in zip(labels.schema.slices, labels.schema.questions): res[:, of[q.text]] = values[:, s]
     return Schema(other.name, other.questions, other.columns, labels.schema.id_column),res
 
-# %% ../../nbs/12a_data.votes.ipynb #52ec4aa7
 def converted(
     labels:Labels, # from read_labels
     to:str,        # one of FORMS
@@ -393,7 +395,8 @@ def converted(
     if to == 'conditional':
         asked,shares = schema.asked(frac) > 0,schema.conditional(frac)
         if counts is not None: asked,shares = schema.totals(counts) > 0,schema.shares(counts)
-        table = pd.DataFrame(np.where(schema.spread(asked), shares, np.nan), columns=[f'{c}_fraction' for c in schema.columns])
+        values = np.where(schema.spread(asked), shares, np.nan)
+        table = pd.DataFrame(values, columns=[f'{c}_fraction' for c in schema.columns])
     else: table = pd.DataFrame(frac if to == 'kaggle' else counts, columns=schema.columns)
     if to != 'kaggle' and counts is not None:
         stems = [schema.columns[s.start].rpartition('_')[0] or schema.columns[s.start] for s in schema.slices]
