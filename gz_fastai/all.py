@@ -21,8 +21,8 @@ from .data.fetch import fetch_competition
 from .data.audit import audit_folder, audit_report
 from .data.store import Store
 from .data.augment import CentralView, ColorJitter, LogZoom, Shift, galaxy_transforms
-from .data.loaders import Fractions, GalaxyDataLoaders, Votes
-from .model.losses import ACTIVATIONS, LOSSES, MeanSquaredLoss, RMSELoss, VotesLoss, galaxy_loss
+from .data.loaders import Counts, Fractions, GalaxyDataLoaders
+from .model.losses import ACTIVATIONS, LOSSES, MeanSquaredLoss, RMSELoss, LikelihoodLoss, galaxy_loss
 from .model.votes import vote_noise, votes_nll
 from .model.metrics import GalaxyRMSE, QuestionAccuracy, Scored, VotesNLL, calibration_error, galaxy_rmse
 from .model.backbones import VGG7, galaxy_head, galaxy_model

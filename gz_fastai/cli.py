@@ -355,7 +355,7 @@ def tune_command(
     return study,f'\n{best}: {study.best.splitlines()[0].lstrip("# ")}\nnext: gz_fastai_train --config {best}'
 
 # %% ../nbs/70_cli.ipynb #a55cfb89
-@_command('<runs...> images! out! views precision device bs ids form std votes calibrate fit_weights campaign carry '
+@_command('<runs...> images! out! views precision device bs ids form std volunteers calibrate fit_weights campaign carry '
           'catalogue strict shards shard embeddings engine', 'inference.predict:predict_images', 'inference.survey:predict_survey',
           example='runs/first --images galaxy-zoo/images_test_rev1.zip --out submission.csv --views 16')
 def predict_command(
@@ -469,13 +469,13 @@ def _data_check(
     print(dumps(res, indent=2) if json else audit_report(res))
     return 0 if res['ok'] else 1
 
-@_command('<table> to! out! votes schema form', 'data.votes:converted',
+@_command('<table> to! out! volunteers schema form', 'data.votes:converted',
           example='gz2.csv --to counts --out votes.parquet')
 def _data_convert(
     table, # CSV, TSV, parquet or FITS
     to,    # kaggle (fractions of all volunteers), counts (per answer) or conditional (fractions of those who were asked)
     out,   # file to write: .csv or .parquet
-    votes=None, schema=None, form=None,
+    volunteers=None, schema=None, form=None,
 ):
     "Write a label table of any campaign in another form."
     from gz_fastai.data.campaigns import read_schema
@@ -483,7 +483,7 @@ def _data_convert(
     refuse(Path(out).exists(), 'already exists', file=out, remedy='choose another file')
     labels = read_labels(table, schema and read_schema(schema), form)
     print(labels, *labels.notes, sep='\n  ')
-    write_table(converted(labels, to, votes, table), out)
+    write_table(converted(labels, to, volunteers, table), out)
     print(f'{out}: {plural(len(labels), "galaxy", "galaxies")}')
 
 @_command('[folder]', example='galaxy-zoo')

@@ -48,7 +48,7 @@ def truth_rmse(run, folder, ids=None):
     return galaxy_rmse(pred.loc[rows, truth.columns], truth.loc[rows])
 
 
-LABELS = {'rmse of all fractions': ('gz2', 'rmse'), 'rmse': ('gz2-catalogue', 'rmse'), 'votes': ('gz2-catalogue', 'votes')}
+LABELS = {'rmse of all fractions': ('gz2', 'rmse'), 'rmse': ('gz2-catalogue', 'rmse'), 'votes': ('gz2-catalogue', 'likelihood')}
 
 
 def simulated(args, out):
@@ -67,7 +67,7 @@ def campaigns(args, out):
     for seed in range(3):
         for name,data in (('gz2-catalogue', parts[:1]), ('decals-dr5', parts[1:]), ('together', parts)):
             if done(what='campaigns', trained=name, seed=seed): continue
-            run = train(Config(data=tuple(map(str, data)), loss='votes', seed=seed, size=args.size, epochs=args.epochs, out=str(out/f'{name}-{seed}')))
+            run = train(Config(data=tuple(map(str, data)), loss='likelihood', seed=seed, size=args.size, epochs=args.epochs, out=str(out/f'{name}-{seed}')))
             for part in data: add(what='campaigns', trained=name, scored=sample_info(part)['campaign'], seed=seed, rmse=truth_rmse(run, part))
 
 

@@ -43,7 +43,7 @@ PLAIN = 'arch = "test_vit"\nbs = 16\nhidden = []\nopt = "adam"\nlr = 1e-4\ndrop 
 SETTINGS = {
     'ema': 'ema = 0.9', 'accumulate': 'accumulate = 2\nclip = 1.0\nopt = "adam"', 'lora': 'finetune = "lora"\nweights = "body.safetensors"',
     'gradual': 'finetune = "gradual"\nweights = "body.safetensors"', 'bf16': 'precision = "bf16"\nloss = "mse"', 'clock': 'minutes = 0.03\nlr = "auto"',
-    'votes': 'loss = "votes"\ndata = "counts"',
+    'votes': 'loss = "likelihood"\ndata = "counts"',
     'plain': f'loss = "mse"\n{PLAIN}', 'plain-rmse': PLAIN}
 ALL = '''
 import sys

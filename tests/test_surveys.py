@@ -77,11 +77,11 @@ def test_inconsistent_rows_are_counted(gz2, gz2_raw):
     count, fraction = [gz2_raw[columns_of(gz2_raw, 2, k)].sum(axis=1) for k in ('count', 'fraction')]
     unsaid = ((count > 0) & (fraction == 0)).to_numpy()
     assert unsaid.sum() == 116 and (count[unsaid] == 1).sum() == 113
-    assert (gz2.votes[unsaid, 1] > 0).all() and by.rows['fraction', second] >= 116
+    assert (gz2.totals[unsaid, 1] > 0).all() and by.rows['fraction', second] >= 116
     shares = by.rows['parent']/by.of['parent']
     assert shares.min() > .002 and shares.max() < .05
-    np.testing.assert_array_equal(gz2.votes[:, 0], gz2_raw.total_classifications)
-    np.testing.assert_array_equal(gz2.votes.sum(1), gz2_raw.total_votes)
+    np.testing.assert_array_equal(gz2.totals[:, 0], gz2_raw.total_classifications)
+    np.testing.assert_array_equal(gz2.totals.sum(1), gz2_raw.total_votes)
 
 
 def test_table_5_goes_from_form_to_form(gz2, tmp_path):
@@ -95,7 +95,7 @@ def test_table_5_goes_from_form_to_form(gz2, tmp_path):
     kaggle = read_labels(tmp_path/'x.csv')
     assert (len(kaggle), kaggle.form, len(GZ2.audit(pd.DataFrame(kaggle.fractions, columns=GZ2.columns), tol=1e-4))) == (19761, 'fractions of all volunteers', 0)
     for q, (ours, theirs) in enumerate(zip(gz2.schema.slices, GZ2.slices)):
-        asked = (gz2.votes[:, q] > 0) & (q not in (5, 7))      # Kaggle asks everybody whether it is odd
+        asked = (gz2.totals[:, q] > 0) & (q not in (5, 7))      # Kaggle asks everybody whether it is odd
         np.testing.assert_allclose(kaggle.fractions[asked][:, theirs], gz2.fractions[asked][:, ours], atol=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_check_says_what_table_5_is(gz2, surveys, tmp_path):
     res = audit_folder(tmp_path)
     kinds = {o['kind'] for o in res['findings']}
     assert (res['campaign'], res['rows'], kinds) == ('gz2-catalogue', 19761, {'missing image'}) and len(res['findings']) == 19758
-    first = gz2.votes[:, 0]
+    first = gz2.totals[:, 0]
     assert (res['votes']['low'], res['votes']['median'], res['votes']['high']) == (first.min(), np.median(first), first.max())
     assert sum(res['votes']['histogram']['galaxies']) == 19761
     json.dumps(res)
@@ -118,7 +118,7 @@ def test_panoptes(surveys):
     assert (len(labels), labels.schema.name, labels.schema.id_column, labels.schema.columns) == (4000, 'decals-dr5', 'id_str', [o.replace('_', '-dr5_') for o in names])
     np.testing.assert_array_equal(labels.counts, raw[names])
     np.testing.assert_allclose(labels.fractions, raw[[f'{o}_fraction' for o in names]], atol=1e-6)
-    np.testing.assert_array_equal(labels.votes[:, 0], raw['smooth-or-featured_total-votes'])
+    np.testing.assert_array_equal(labels.totals[:, 0], raw['smooth-or-featured_total-votes'])
     assert not labels.rates.rows.any() and labels.ids.tolist() == raw.id_str.tolist()
 
 

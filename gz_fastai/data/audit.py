@@ -93,7 +93,7 @@ def _described(labels):
     "What labels are: campaign, form, votes per galaxy, rarely asked questions, and how consistent the votes are"
     res = dict(campaign=labels.schema.name, form=labels.form, votes=None, rare=[], rates=[])
     if labels.counts is None: return res
-    first,share = labels.votes[:, 0],(labels.votes > 0).mean(0)
+    first,share = labels.totals[:, 0],(labels.totals > 0).mean(0)
     low,median,high = np.percentile(first, [0, 50, 100]).tolist()
     edges = np.unique(np.linspace(0, max(1, first.max())+1, 21).astype(int))
     histogram = dict(edges=edges.tolist(), galaxies=np.histogram(first, edges)[0].tolist())

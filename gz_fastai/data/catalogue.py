@@ -214,7 +214,7 @@ def join(cls:Catalogue,
     schema = Schema.join([o.schema for o in cats])
     bare = [o for o in cats if o.counts is None]
     problem = 'has no votes, and cannot be weighed against other campaigns'
-    remedy = 'gz_fastai_data convert TABLE --to counts --votes 40 makes votes of them'
+    remedy = 'gz_fastai_data convert TABLE --to counts --volunteers 40 makes votes of them'
     alone = bare if len(bare) < len(cats) or schema != cats[0].schema else []
     if alone: raise BadInput(problem, file=alone[0].labels_file or 'table', remedy=remedy)
     res = copy.copy(cats[0])

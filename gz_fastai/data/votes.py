@@ -40,7 +40,7 @@ class Labels:
     def __len__(self): return len(self.ids)
     def __repr__(self): return f'Labels({len(self):,} galaxies, {self.schema.name}: {self.form})'
     @property
-    def votes(self): return None if self.counts is None else self.schema.totals(self.counts)    # (n, questions)
+    def totals(self): return None if self.counts is None else self.schema.totals(self.counts)    # (n, questions)
     def place(self, r): return row_place(self.table, r, self.file)      # of the row at this position, for BadInput
 
 # %% ../../nbs/12a_data.votes.ipynb #fd1d8868
@@ -372,16 +372,16 @@ def _renamed(labels, values, name):
 def converted(
     labels:Labels, # from read_labels
     to:str,        # one of FORMS
-    votes:int=None, # volunteers per galaxy to assume if the table has only fractions
+    volunteers:int=None, # per galaxy, to assume if the table has only fractions
     file='table',  # where it comes from, for messages
 ) -> pd.DataFrame:
-    "A label table in another form; raises `BadInput` if counts are wanted of fractions alone and `votes` is not given."
+    "A label table in another form; raises `BadInput` if counts are wanted of fractions alone and `volunteers` is not given."
     check_choice('to', to, FORMS)
     schema,frac,counts = labels.schema,labels.fractions.astype(float),labels.counts
     if counts is not None: counts = counts.astype(float)
-    elif to == 'counts' or to == 'conditional' and votes:
-        refuse(votes is None, 'has fractions alone', file=file, remedy='say how many volunteers to assume with --votes')
-        counts = (frac*votes).round()
+    elif to == 'counts' or to == 'conditional' and volunteers:
+        refuse(volunteers is None, 'has fractions alone', file=file, remedy='say how many volunteers to assume with --volunteers')
+        counts = (frac*volunteers).round()
         if schema.name == 'gz2': schema,counts = _renamed(labels, counts, 'gz2-catalogue')
     if to == 'kaggle' and counts is not None:
         remedy = 'convert it to counts'

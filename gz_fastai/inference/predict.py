@@ -63,28 +63,28 @@ def view_matrices(
 # %% ../../nbs/30_inference.predict.ipynb #b6a09a15
 PREDICTION_FORMS = 'cumulative','conditional','counts','concentrations'
 
-def _check_form(form, std, votes, recalibration=None):
+def _check_form(form, std, volunteers, recalibration=None):
     "Raise `BadInput` unless predictions can have this form"
     check_choice('form', form, PREDICTION_FORMS)
     alone,uncertain = 'standard deviations and concentrations cannot be recalibrated',std or form == 'concentrations'
     if uncertain and recalibration is not None: raise BadInput(alone, remedy='leave out recalibration')
     both = 'concentrations have no standard deviation'
     if std and form == 'concentrations': raise BadInput(both, remedy='choose another form')
-    if not 0 < votes < 1e9: raise BadInput(f'votes must be a number of volunteers above 0, not {votes}')
+    if not 0 < volunteers < 1e9: raise BadInput(f'volunteers must be a number above 0, not {volunteers}')
 
-def _in_form(mean, schema, form, votes):
+def _in_form(mean, schema, form, volunteers):
     "The averages of predictors in the form that was asked for"
     if form == 'conditional': return schema.conditional(mean).clip(0, 1)
-    return mean*votes if form == 'counts' else mean
+    return mean*volunteers if form == 'counts' else mean
 
-def _with_std(values, schema, form, std, votes, columns=slice(None)):
+def _with_std(values, schema, form, std, volunteers, columns=slice(None)):
     "What predictors give, (n, columns) or three times as many, in the form that was asked for; standard deviations or `None`"
     first,*moments = np.split(np.asarray(values, dtype=float), 3 if std else 1, axis=-1)
-    shown = _in_form(first, schema, form, votes)
+    shown = _in_form(first, schema, form, volunteers)
     shown = shown[:, columns]
     if not std: return shown,None
     spread = np.sqrt((moments[1]-moments[0]**2).clip(0))[:, columns]
-    return shown,spread*votes if form == 'counts' else spread
+    return shown,spread*volunteers if form == 'counts' else spread
 
 # %% ../../nbs/30_inference.predict.ipynb #71e2d18a
 class Predictor:
@@ -108,7 +108,7 @@ class Predictor:
         self.activation,self.schema = loss.activation,Schema.from_dict(self.info['schema'])
         self.loss = loss
         unsure = not hasattr(loss, 'concentrations') and self.info.get('concentration') is None
-        problem,remedy = 'gives no uncertainties',"train it on votes, with loss 'votes'"
+        problem,remedy = 'gives no uncertainties',"train it on votes, with loss 'likelihood'"
         if unsure and (std or form == 'concentrations'): raise BadInput(problem, file=self.path, remedy=remedy)
         self.size,self.crop = self.info['size'],self.info['crop']
         self.reading = Reading.from_dict(self.info.get('reading'))
@@ -213,17 +213,17 @@ def predict(self:Bundle,
     views:int=1, # a number in VIEWS
     form:str='cumulative', # a name in PREDICTION_FORMS
     std:bool=False, # also a column <answer>_std, the standard deviation
-    votes:float=40, # volunteers who look at each galaxy, for the form 'counts'
+    volunteers:float=40, # volunteers who look at each galaxy, for the form 'counts'
     campaign:str=None, # of a run on several campaigns: the one whose answers are wanted, or 'all'
 ) -> pd.DataFrame: # a row per image, a column per answer
     "The vote fractions of some images; raises `BadInput` on an unreadable one, or a form that the run cannot give."
-    _check_form(form, std, votes)
+    _check_form(form, std, volunteers)
     schema,columns = _campaign(self.schema, campaign, self.path)
     predictor = predictor_of(self, views, form=form, std=std)
     pixels = [read_stored(o, predictor.crop, predictor.size, predictor.reading) for o in images]
     frac = [predictor(np.stack(pixels[a:a+256])).numpy() for a in range(0, len(pixels), 256)]
     names = [str(i) if isinstance(o, np.ndarray) else as_image(o).id for i,o in enumerate(images)]
-    values,spread = _with_std(np.concatenate(frac), predictor.schema, form, std, votes, columns)
+    values,spread = _with_std(np.concatenate(frac), predictor.schema, form, std, volunteers, columns)
     table = pd.DataFrame(values.astype('float32'), columns=schema.columns, index=names)
     if spread is None: return table
     return table.join(pd.DataFrame(spread, columns=table.columns, index=names).add_suffix('_std'))
@@ -359,14 +359,14 @@ def _predictors(members, **kwargs):
     return preds
 
 # %% ../../nbs/30_inference.predict.ipynb #99fe8f77
-def _add_up_to(table, schema, form, votes):
+def _add_up_to(table, schema, form, volunteers):
     "How many sums in the table don't obey the tree"
     values = table[schema.columns].apply(pd.to_numeric, errors='coerce')
     if form == 'concentrations': return 0
     if form == 'conditional': values = pd.DataFrame(schema.cumulative(values), columns=schema.columns)
-    return len(schema.audit(values/votes if form == 'counts' else values, tol=1e-4))
+    return len(schema.audit(values/volunteers if form == 'counts' else values, tol=1e-4))
 
-def _check_written(file, out, ids, schema, tree, columns=None, form='cumulative', votes=1):
+def _check_written(file, out, ids, schema, tree, columns=None, form='cumulative', volunteers=1):
     """Raise `RuntimeError` unless `file`, which is to become `out`, has these columns, and holds each ID once, values of this form,
     and, for a `tree`, sums that obey it"""
     table = pd.read_parquet(file) if out.suffix == '.parquet' else read_fractions(file)
@@ -375,13 +375,13 @@ def _check_written(file, out, ids, schema, tree, columns=None, form='cumulative'
     wrong = not same_ids or len(set(ids)) < len(ids)
     if wrong: raise RuntimeError(f'{out}: does not hold the galaxies that were asked for')
     values = table[schema.columns].apply(pd.to_numeric, errors='coerce').to_numpy()
-    most = dict(counts=votes*(1+1e-6), concentrations=1e9).get(form, 1)
+    most = dict(counts=volunteers*(1+1e-6), concentrations=1e9).get(form, 1)
     inside = (values >= 0) & (values <= most)
     if not inside.all(): raise RuntimeError(f'{out}: contains values outside 0 to {most:.6g}')
     spread = table[[c for c in table if c.endswith('_std') and c[:-4] in schema.columns]]
     spread = spread.apply(pd.to_numeric, errors='coerce')
     if not (spread >= 0).all(axis=None): raise RuntimeError(f'{out}: contains standard deviations below 0')
-    wrong = _add_up_to(table, schema, form, votes) if tree else 0
+    wrong = _add_up_to(table, schema, form, volunteers) if tree else 0
     if wrong: raise RuntimeError(f'{out}: {wrong} fractions do not add up')
 
 # %% ../../nbs/30_inference.predict.ipynb #a9bdfcf5
@@ -393,12 +393,12 @@ def _as_table(ids, schema, values, spread=None, carried=None):
     table.insert(0, schema.id_column, list(ids))
     return table
 
-def _write(out, table, ids, schema, tree, form='cumulative', votes=1):
+def _write(out, table, ids, schema, tree, form='cumulative', volunteers=1):
     "Write a table, and let the file appear once it has been read back"
     with atomic_write(out) as tmp:
         if out.suffix == '.csv': table.to_csv(tmp, index=False, float_format='%.8g')
         else: table.to_parquet(tmp, index=False)
-        _check_written(tmp, out, ids, schema, tree, table.columns, form, votes)
+        _check_written(tmp, out, ids, schema, tree, table.columns, form, volunteers)
 
 def _add_up(schema, frac):
     "Fractions whose sums obey the tree exactly: those of rounded labels do not"
@@ -525,10 +525,10 @@ def _prediction(members, weights, images, files, ids, catalogue, recalibration, 
     return what | how | dict(recalibration=checked_recalibration(recalibration, members[0].schema))
 
 # where a record says nothing
-_FORM = dict(form='cumulative', std=False, votes=40, campaign=None, carry=None, catalogue='', recalibration=None)
+_FORM = dict(form='cumulative', std=False, volunteers=40, campaign=None, carry=None, catalogue='', recalibration=None)
 
 # %% ../../nbs/30_inference.predict.ipynb #ab20f8d6
-def _finish(rec, out, predict, as_table, ids, schema, known, tree, form, votes):
+def _finish(rec, out, predict, as_table, ids, schema, known, tree, form, volunteers):
     "Predict and write the file of the prediction `rec`, new or unfinished"
     taken = out.exists() and 'written' not in rec.resolved     # by another process, since this one began
     if taken: raise BadInput('already exists', file=out, remedy='choose another file')
@@ -537,7 +537,7 @@ def _finish(rec, out, predict, as_table, ids, schema, known, tree, form, votes):
     if known:
         lines = '\n'.join([schema.id_column, *known, ''])
         with atomic_write(f'{out}.trained_on') as tmp: tmp.write_text(lines, encoding='utf-8')
-    _write(out, table, ids, schema, tree, form, votes)
+    _write(out, table, ids, schema, tree, form, volunteers)
     discard(rec.path)
 
 # %% ../../nbs/30_inference.predict.ipynb #783b7c07
@@ -555,16 +555,16 @@ def predict_images(
     # what is predicted of each answer
     form:Literal['cumulative', 'conditional', 'counts', 'concentrations']='cumulative',
     std:bool=False, # add standard deviations, as columns <answer>_std
-    votes:float=40, # volunteers for each galaxy, for form counts
+    volunteers:float=40, # volunteers for each galaxy, for form counts
     campaign:str=None, # of a run on several campaigns: the one whose answers are wanted, or all
     carry=None,    # columns of the catalogue to take along, joined by commas
     catalogue=None, # table with these columns and the IDs
     recalibration:dict=None, # of the mean, as for recalibrate; fitted_recalibration fits one
 ) -> dict: # galaxies, runs, seconds, filled (unreadable images), trained_on (galaxies that every run was trained on)
     "Predict the vote fractions of images and write them in the form of a submission; raises `BadInput` before that where something is wrong."
-    start,out,votes = time.time(),Path(out),float(votes)
+    start,out,volunteers = time.time(),Path(out),float(volunteers)
     folder = out.with_name(f'{out.name}.partial')
-    _check_form(form, std, votes, recalibration), _check_out(out, folder, bs)
+    _check_form(form, std, volunteers, recalibration), _check_out(out, folder, bs)
     members,weights = member_runs(runs, weights)
     preds = _predictors(members, views=views, device=device, precision=precision, form=form, std=std)
     schema,columns = _campaign(preds[0].schema, campaign, preds[0].path)
@@ -572,12 +572,12 @@ def predict_images(
     carried = carried_columns(carry, catalogue, names, schema, out.suffix == '.csv')
     seen = np.array([r.trained_on(names) for r in members])
     asked = _prediction(members, weights, images, files, names, catalogue, views=views, precision=precision, form=form,
-                        std=std, votes=votes, campaign=campaign, carry=carry, recalibration=recalibration)
+                        std=std, volunteers=volunteers, campaign=campaign, carry=carry, recalibration=recalibration)
     known,numbers = [i for i,o in zip(names, seen.all(0)) if o],asked['recalibration']
     stores,bad = _stores(preds, files, strict)
     def predict(to): return _predict_members(preds, galaxy_weights(weights, seen), numbers, stores, bad, to, bs)
-    def as_table(o): return _as_table(names, schema, *_with_std(o, preds[0].schema, form, std, votes, columns), carried)
+    def as_table(o): return _as_table(names, schema, *_with_std(o, preds[0].schema, form, std, volunteers, columns), carried)
     with claim('prediction', folder, asked, _FORM) as rec:
-        _finish(rec, out, predict, as_table, names, schema, known, _are_tree(preds), form, votes)
+        _finish(rec, out, predict, as_table, names, schema, known, _are_tree(preds), form, volunteers)
     filled = {names[r]: bad[r] for r in sorted(bad)}
     return dict(galaxies=len(names), runs=len(members), seconds=time.time()-start, filled=filled, trained_on=known)

@@ -100,7 +100,7 @@ class ShardPredictor:
         embeddings:bool=False, # add the features of the network
         form:str='cumulative', # a name in PREDICTION_FORMS
         std:bool=False, # add standard deviations
-        votes:float=40, # for the form 'counts'
+        volunteers:float=40, # for the form 'counts'
         campaign:str=None, # as for predict_images
         weights=None,  # of each of the runs
         recalibration=None, # as for predict_images
@@ -117,7 +117,7 @@ class ShardPredictor:
         problem,remedy = 'embeddings are the features of one PyTorch network','give a single run'
         if embeddings and not whole: raise BadInput(problem, remedy=remedy)
         self.answers,self.columns = _campaign(first.schema, campaign, first.path)
-        self.how = dict(form=form, std=std, votes=votes)
+        self.how = dict(form=form, std=std, volunteers=volunteers)
         self.on_cpu = all(isinstance(p, Predictor) and p.device.type == 'cpu' for p in self.preds)
         self.looks = list(dict.fromkeys((p.crop, p.size, p.reading) for p in self.preds))
 
@@ -317,7 +317,7 @@ def _absolute(runs):
         return Path(o).absolute() if local else o
     return [one(o) for o in runs] if isinstance(runs, (list, tuple)) else one(runs)
 
-def _check_survey(shards, shard, engine, bs, form, std, votes, recalibration):
+def _check_survey(shards, shard, engine, bs, form, std, volunteers, recalibration):
     "Refuse early what makes no sense"
     if not 1 <= shards <= 10**5: raise BadInput(f'shards must be 1 to 100,000, not {shards}')
     if shard is not None and not 0 <= shard < shards: raise BadInput(f'shard must be 0 to {shards-1}, not {shard}')
@@ -327,7 +327,7 @@ def _check_survey(shards, shard, engine, bs, form, std, votes, recalibration):
     if engine == 'ray' and not find_spec('ray'): raise BadInput(problem, remedy=remedy)
     alone = shard is not None and engine != 'local'
     if alone: raise BadInput(f'engine {engine} does all shards', remedy='leave out shard')
-    _check_form(form, std, votes, recalibration)
+    _check_form(form, std, volunteers, recalibration)
 
 # %% ../../nbs/33_inference.survey.ipynb #d9a08663
 def _digest(network):
@@ -377,14 +377,14 @@ def predict_survey(
     weights=None,  # as for predict_images
     form:str='cumulative', # as for predict_images
     std:bool=False, # as for predict_images
-    votes:float=40, # as for predict_images
+    volunteers:float=40, # as for predict_images
     campaign:str=None, # as for predict_images
     recalibration:dict=None, # as for predict_images
 ) -> dict: # images, predicted, unreadable, trained_on (by every run) of the shards that are there; missing shards
     "Predict any number of images into a folder of parquet files; raises `BadInput` before starting if something is wrong."
-    out,votes = Path(out).absolute(),float(votes)
-    _check_survey(shards, shard, engine, bs, form, std, votes, recalibration)
-    how = dict(embeddings=embeddings, form=form, std=std, votes=votes, campaign=campaign)
+    out,volunteers = Path(out).absolute(),float(volunteers)
+    _check_survey(shards, shard, engine, bs, form, std, volunteers, recalibration)
+    how = dict(embeddings=embeddings, form=form, std=std, volunteers=volunteers, campaign=campaign)
     how |= dict(views=views, precision=precision, recalibration=recalibration)
     args,more = (out, _absolute(runs), shards),how | dict(weights=weights, bs=bs, device=device)
     predictor = ShardPredictor(*args, **more)

@@ -234,7 +234,7 @@ def galaxy_learner(
     if not isinstance(arch, nn.Module):
         if n != 3 or model_folder(weights): kwargs = dict(in_chans=n) | kwargs
         model = galaxy_model(arch, dls.c, size=dls.size, **kwargs)
-        take_head(model, weights, dls.schema, 'votes' if loss == 'votes' else activation)
+        take_head(model, weights, dls.schema, 'dirichlet' if loss == 'likelihood' else activation)
         check_size(model, dls.size, n)
     if finetune == 'lora': add_lora(model, lora_rank)
     cbs = [ChannelsLast(), *L(cbs)]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'LOSSES', 'SAVED_ACTIVATIONS', 'GroupedSoftmax', 'GroupedDivision', 'Sigmoid', 'RMSELoss',
-           'MeanSquaredLoss', 'VotesLoss', 'galaxy_loss', 'saved_loss', 'check_loss']
+           'MeanSquaredLoss', 'LikelihoodLoss', 'galaxy_loss', 'saved_loss', 'check_loss']
 
 # %% ../../nbs/20_model.losses.ipynb #fd0fcc50
 import torch
@@ -171,7 +171,7 @@ class _DirichletMean(_Tree):
 
 def _log_rising(a, k): return torch.lgamma(a+k)-torch.lgamma(a)      # log of a (a+1) ... (a+k-1)
 
-class VotesLoss(nn.Module):
+class LikelihoodLoss(nn.Module):
     "Negative log-likelihood of the votes under a Dirichlet-multinomial distribution per question; no activation is chosen."
     counts = True
     def __init__(self,
@@ -198,25 +198,25 @@ class VotesLoss(nn.Module):
         return loss if self.reduction == 'none' else loss.mean()
 
 # %% ../../nbs/20_model.losses.ipynb #e77139ea
-LOSSES = dict(rmse=RMSELoss, mse=MeanSquaredLoss, votes=VotesLoss) # by the name that `loss` takes
-SAVED_ACTIVATIONS = [*ACTIVATIONS, 'votes'] # what a saved network's raw outputs may go through
+LOSSES = dict(rmse=RMSELoss, mse=MeanSquaredLoss, likelihood=LikelihoodLoss) # by the name that `loss` takes
+SAVED_ACTIVATIONS = [*ACTIVATIONS, 'dirichlet'] # what a saved network's raw outputs may go through
 
 def galaxy_loss(
     name:str,      # a name in LOSSES
     schema:Schema, # the tree
-    activation:str, # a name in ACTIVATIONS; 'votes' has its own
+    activation:str, # a name in ACTIVATIONS; the loss 'likelihood' has its own
     counts:bool=False, # targets are votes
 ) -> nn.Module:
     "The loss of that name; raises `BadInput` where there is no such loss or activation."
     check_choice('loss', name, LOSSES)
-    return VotesLoss(schema) if name == 'votes' else LOSSES[name](schema, activation, counts=counts)
+    return LikelihoodLoss(schema) if name == 'likelihood' else LOSSES[name](schema, activation, counts=counts)
 
 def saved_loss(
     activation:str, # a name in SAVED_ACTIVATIONS
     schema:Schema,  # the tree
 ) -> nn.Module:
     "A loss with the activation of a saved network."
-    return VotesLoss(schema) if activation == 'votes' else RMSELoss(schema, activation)
+    return LikelihoodLoss(schema) if activation == 'dirichlet' else RMSELoss(schema, activation)
 
 def check_loss(
     name:str,      # a name in LOSSES
@@ -224,10 +224,10 @@ def check_loss(
     counts:bool,   # whether the labels are votes
     file=None,     # where they come from
 ):
-    "Raise `BadInput` where the loss is `votes` and the labels are fractions, or a question has one answer."
-    if name != 'votes': return
-    remedy = 'gz_fastai_data convert TABLE --to counts --votes 40'
-    refuse(not counts, "loss 'votes' needs votes, and the labels are fractions", file=file, remedy=remedy)
+    "Raise `BadInput` if the loss is `likelihood` and the labels are fractions, or a question has one answer."
+    if name != 'likelihood': return
+    remedy = 'gz_fastai_data convert TABLE --to counts --volunteers 40'
+    refuse(not counts, "loss 'likelihood' needs votes, and the labels are fractions", file=file, remedy=remedy)
     one = [q.text for q in schema.questions if len(q.answers) == 1]
-    refuse(one, lambda o: f"loss 'votes' needs the votes of every answer, and {o[0]!r} has one answer alone",
+    refuse(one, lambda o: f"loss 'likelihood' needs the votes of every answer, and {o[0]!r} has one answer alone",
            file=file, remedy=f'add a column for its other answer, or {remedy}')

@@ -259,7 +259,7 @@ def plot_tree(self:Run|CrossVal) -> Figure:
 
 # %% ../../nbs/50_report.figures.ipynb #560c025b
 @dispatch
-def plot_top_losses(x:TensorImage, y:Fractions|Votes, samples, outs, raws, losses,
+def plot_top_losses(x:TensorImage, y:Fractions|Counts, samples, outs, raws, losses,
     nrows=None, ncols=None, figsize=None, **kwargs):
     above = [f'error {loss.item():.3f}\nvolunteers\n{s[1]}' for s,loss in zip(samples, losses)]
     below = [f'predicted\n{o[0]}' for o in outs]

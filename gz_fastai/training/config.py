@@ -60,9 +60,9 @@ class Config(Checked):
     finetune:Annotated[str, OneOf('all', 'head', 'lora', 'gradual')]='all' # what to train if pretrained
     lora_rank:Annotated[int, Range(1, 1024), Needs('finetune', 'all', 'head', 'gradual')]=8 # rank of the LoRA adapters
     # how raw outputs become fractions
-    activation:Annotated[str, OneOf('softmax', 'sigmoid', 'divisive'), Search(), Needs('loss', 'votes')]='softmax'
-    # loss to minimize: rmse, mse, or votes (the Dirichlet-multinomial likelihood of vote counts)
-    loss:Annotated[str, OneOf('rmse', 'mse', 'votes'), Search('rmse', 'mse')]='rmse'
+    activation:Annotated[str, OneOf('softmax', 'sigmoid', 'divisive'), Search(), Needs('loss', 'likelihood')]='softmax'
+    # loss to minimize: rmse, mse, or likelihood (of vote counts, Dirichlet-multinomial)
+    loss:Annotated[str, OneOf('rmse', 'mse', 'likelihood'), Search('rmse', 'mse')]='rmse'
     hidden:Annotated[tuple[int, ...], Range(1, 2**16), Fixed]=(256,) # widths of the head's hidden layers
     drop:Annotated[float, Range(0, .99), Search(low=0., high=.5)]=.1 # dropout in the head
     # side of the input in pixels, or several to train at in turn (48,64); default: 64, or what the backbone needs

@@ -70,7 +70,7 @@ def config_catalogue(
     return cat if cfg.fold is None else cat.fold(cfg.fold, cfg.folds, cfg.stratify)
 
 # %% ../../nbs/43_training.train.ipynb #6cf4ea5a
-def _saved_activation(cfg): return 'votes' if cfg.loss == 'votes' else cfg.activation
+def _saved_activation(cfg): return 'dirichlet' if cfg.loss == 'likelihood' else cfg.activation
 
 def build_model(
     cfg:Config, # with arch, pretrained, weights, hidden, drop, size, loss and activation

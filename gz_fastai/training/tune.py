@@ -48,10 +48,10 @@ def distribution(
     with warnings.catch_warnings(action='error'): return kind(**spec)     # steps that do not fit
 
 def default_space(
-    loss:str='rmse', # of the default; for votes neither loss nor activation is searched
+    loss:str='rmse', # of the default; for likelihood neither loss nor activation is searched
 ) -> dict:           # name -> list of choices, or low, high and perhaps log
     "What a study searches by default."
-    fixed = ('loss', 'activation') if loss == 'votes' else ()
+    fixed = ('loss', 'activation') if loss == 'likelihood' else ()
     return {n: s.search.spec for n,s in settings().items() if s.search and n not in fixed}
 
 # %% ../../nbs/45_training.tune.ipynb #823f62cd
