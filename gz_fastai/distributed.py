@@ -160,7 +160,8 @@ def _reason(failure, stderr, name):
     file,killed = Path(failure.error_file),-failure.exitcode
     if file.exists(): return 1,file.stat().st_mtime_ns,failure.message.removeprefix(f'{name}: ')
     if killed > 0:
-        caused = killed in (signal.SIGTERM, signal.SIGABRT)      # PyTorch ends the others, or aborts when it loses contact
+        # PyTorch ends the others, or aborts a process that loses contact
+        caused = killed in (signal.SIGTERM, signal.SIGABRT)
         return 3*caused,failure.timestamp,f'killed by {signal.Signals(killed).name}{_RESUMES}'
     said = Path(stderr).read_text(errors='replace').strip().splitlines() if stderr else []
     return 2,failure.timestamp,[f'exited with status {failure.exitcode}', *said][-1] if stderr else None

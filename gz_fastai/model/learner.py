@@ -7,7 +7,7 @@ __all__ = ['PRECISIONS', 'checked_device', 'auto_precision', 'HalfPrecision', 'A
            'sync_batchnorm', 'ShareBatches', 'CheckTrained', 'galaxy_learner', 'epoch_seconds', 'suggest_lr']
 
 # %% ../../nbs/25_model.learner.ipynb #95cba97b
-import gc, hashlib, time
+import gc, hashlib, time, warnings
 
 import torch
 import torch.distributed as dist
@@ -148,8 +148,11 @@ class ShareBatches(Callback):
         self.trained,self.ddp = trained,None
         gc.collect()      # removes the hooks of the last one
         ids = [self.device.index] if self.device.type == 'cuda' else None
-        # a static graph may have parameters without a gradient
-        self.ddp = DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=False, static_graph=True)
+        with warnings.catch_warnings():
+            # PyTorch 2.14 says forward_sync_buffers instead of broadcast_buffers
+            warnings.simplefilter('ignore', FutureWarning)
+            # a static graph may have parameters without a gradient
+            self.ddp = DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=False, static_graph=True)
     def before_batch(self):
         if self.training: self.learn.model = self.ddp
     def after_pred(self):
