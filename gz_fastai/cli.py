@@ -304,7 +304,7 @@ def _run(row, parser, given, argv=None):
 
 # %% ../nbs/70_cli.ipynb #a048f3a3
 @_command('data arch size epochs minutes bs lr wd opt precision device seed out pretrained weights finetune loss '
-          'activation crop fov bands valid schema log config processes list_archs?',
+          'activation crop fov bands valid schema form log config processes list_archs?',
           kind='run', example='--arch vgg7 --data galaxy-zoo')
 def train_command(
     cfg, # the settings
@@ -327,7 +327,7 @@ def train_command(
 
 # %% ../nbs/70_cli.ipynb #9cc0fb48
 @_command('data arch folds fold stratify size epochs bs lr wd opt precision device seed out pretrained weights finetune '
-          'loss activation crop fov bands valid schema config', 'training.crossval:crossval',
+          'loss activation crop fov bands valid schema form config', 'training.crossval:crossval',
           kind='crossval', example='--arch vgg7 --data galaxy-zoo --folds 5')
 def crossval_command(cfg, fold=None):
     "Train a run per fold of the training galaxies, and predict each galaxy by the run that did not see it."
@@ -339,7 +339,7 @@ def crossval_command(cfg, fold=None):
 
 # %% ../nbs/70_cli.ipynb #011588d0
 @_command('data arch trials minutes trial_epochs space+ epochs finalists seeds size precision device seed out study '
-          'storage pretrained weights finetune loss crop fov bands valid schema config', 'training.tune:tune',
+          'storage pretrained weights finetune loss crop fov bands valid schema form config', 'training.tune:tune',
           kind='study', example='--arch vgg7 --data galaxy-zoo --trials 40')
 def tune_command(
     cfg,       # the settings that are not searched; epochs are those of the runs at the end
@@ -473,7 +473,7 @@ def _data_check(
           example='gz2.csv --to counts --out votes.parquet')
 def _data_convert(
     table, # CSV, TSV, parquet or FITS
-    to,    # kaggle (fractions of all volunteers), counts (per answer) or conditional (fractions of those who were asked)
+    to,    # kaggle (fractions of all volunteers), counts (per answer) or conditional (fractions of those asked)
     out,   # file to write: .csv or .parquet
     volunteers=None, schema=None, form=None,
 ):

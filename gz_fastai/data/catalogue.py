@@ -57,7 +57,8 @@ def valid_galaxies(
     "The galaxies that are held out, and those of the list that have no label; raises `BadInput` if it cannot be read."
     if valid is None: return unit_hash(ids) < HELD_OUT,[]
     file = valid if isinstance(valid, (str, Path)) else None
-    listed = galaxy_ids(read_table(file), file, schema) if file else pd.Series([id_text(o) for o in valid], dtype=object)
+    if file: listed = galaxy_ids(read_table(file), file, schema)
+    else: listed = pd.Series([id_text(o) for o in valid], dtype=object)
     def unknown(line, i):
         where = dict(file=file, line=int(line)) if file else {}
         return Finding('missing row', f'galaxy {i} has no label', id=i, remedy='list galaxies that have one', **where)

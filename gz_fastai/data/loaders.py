@@ -148,7 +148,8 @@ class GalaxyDataLoaders(DataLoaders):
         A pretrained model needs the `stats` of its data config."""
         refuse(bs < 1, f'bs must be at least 1, not {bs}')
         store = store or Store.open(cat.files, crop=crop, size=size, reading=choose_reading(cat.files)[0])
-        fits,galaxies = (len(store), store.crop, store.size) == (len(cat), crop, size),plural(len(cat), 'galaxy', 'galaxies')
+        fits = (len(store), store.crop, store.size) == (len(cat), crop, size)
+        galaxies = plural(len(cat), 'galaxy', 'galaxies')
         remedy = 'make one with Store.open(cat.files, crop, size)'
         refuse(not fits, f'{store} does not belong to {galaxies}, crop {crop} and size {size}', remedy=remedy)
         cat = cat.exclude(store.bad.row)

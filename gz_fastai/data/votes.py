@@ -187,10 +187,12 @@ def _asked_labels(table, matches, bare, file):
     "Fields of `Labels`, of a table with votes, or with fractions of those who were asked"
     found,schema = [],Schema.join([o.campaign.schema.only(o)[0] for o in matches])
     blocks = [(b, word) for o,word in zip(matches, bare) for _,b in sorted(o.items())]
-    def told(b, word): return replace(b, kind=dict(counts='count', conditional='fraction')[word]) if b.kind == 'bare' else b
+    kinds = dict(counts='count', conditional='fraction')
+    def told(b, word): return replace(b, kind=kinds[word]) if b.kind == 'bare' else b
     answers = [_read_answers(table, q, told(*o), found) for q,o in zip(schema.questions, blocks)]
     for word in ('counts', 'conditional'):
-        some = [(a.raw, b.columns) for a,(b,w) in zip(answers, blocks) if dict(bare=w, count='counts').get(b.kind) == word]
+        meant = [dict(bare=w, count='counts').get(b.kind) for b,w in blocks]
+        some = [(a.raw, b.columns) for a,(b,_),o in zip(answers, blocks, meant) if o == word]
         if some: verify_form(word, *zip(*some), file)
     def left_out(some, kept, reason):
         gone = [o.question.text for o in some if o not in kept]

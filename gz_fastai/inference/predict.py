@@ -576,7 +576,8 @@ def predict_images(
     known,numbers = [i for i,o in zip(names, seen.all(0)) if o],asked['recalibration']
     stores,bad = _stores(preds, files, strict)
     def predict(to): return _predict_members(preds, galaxy_weights(weights, seen), numbers, stores, bad, to, bs)
-    def as_table(o): return _as_table(names, schema, *_with_std(o, preds[0].schema, form, std, volunteers, columns), carried)
+    def as_table(o):
+        return _as_table(names, schema, *_with_std(o, preds[0].schema, form, std, volunteers, columns), carried)
     with claim('prediction', folder, asked, _FORM) as rec:
         _finish(rec, out, predict, as_table, names, schema, known, _are_tree(preds), form, volunteers)
     filled = {names[r]: bad[r] for r in sorted(bad)}

@@ -180,7 +180,8 @@ def questions(self:Scored) -> pd.DataFrame: # a row per question, index from 1; 
     was_asked = schema.was_asked(self.targ) & self.answered
     def rmse(sq): return _root(sq.mean()) if sq.size else np.nan
     by_question = [self.squares[of, s] for s,of in zip(schema.slices, self.answered.T)]
-    columns = dict(question=[q.text for q in schema.questions], rmse=map(rmse, by_question), share=[sq.sum()/total for sq in by_question])
+    columns = dict(question=[q.text for q in schema.questions], rmse=map(rmse, by_question))
+    columns['share'] = [sq.sum()/total for sq in by_question]
     res = pd.DataFrame(columns, index=pd.RangeIndex(1, len(schema.sizes)+1)).join(self.accuracy())
     return res.assign(conditional_rmse=[rmse(inner[of, s]) for s,of in zip(schema.slices, was_asked.T)],
                       calibration_error=calibration_error(self.calibration()),

@@ -105,7 +105,8 @@ def _score(subject, cat):
     m,per,info = subject.exp.metrics,subject.questions,subject.info
     alone = cat is None or subject.folds
     known = {'perfect model (noise of the votes)': m.get('noise_floor'),
-             'noise floor estimated from the vote counts': m.get('vote_noise')} | (m.get('baselines', {}) if alone else {})
+             'noise floor estimated from the vote counts': m.get('vote_noise')}
+    if alone: known |= m.get('baselines', {})
     rows = [(subject.name, m['rmse'], m['interval']), *[(k, v, None) for k,v in known.items() if v is not None]]
     if not alone:
         store = Store.open(cat.files, crop=info['crop'], size=info['size'], unreadable='skip',
@@ -210,7 +211,8 @@ def _looks(subject, files, rows):
     seen,falls = occlusion(subject.runs[0], store.pixels[:], leading)
     largest = max(np.abs(falls).max(), 1e-6)
     looks = [dict(id=scored.ids[i], answer=scored.schema.answers[c], fraction=scored.pred[i, c],
-                  image=_jpeg(_overlay(s, fall, largest), (448, 224))) for i,c,s,fall in zip(rows, leading, seen, falls)]
+                  image=_jpeg(_overlay(s, fall, largest), (448, 224)))
+             for i,c,s,fall in zip(rows, leading, seen, falls)]
     return dict(largest_fall=largest, looks=looks)
 
 def _galaxies(subject, cat):

@@ -52,16 +52,16 @@ class Config(Checked):
     # train on this many galaxies, drawn at random with the seed; default: all training galaxies
     train_galaxies:Annotated[int, Range(2, 10**9), Fixed]=None
     schema:Annotated[str, Fixed]=None # a campaign's name or a JSON file; default: from the columns
-    # what label columns hold if their names do not say it
+    # what bare columns hold
     form:Annotated[str, OneOf('counts', 'conditional', 'cumulative'), Fixed]=None
     arch:Annotated[str, Fixed]='vgg7' # backbone: vgg7, vgg7_d4, or any timm name
     pretrained:bool=False # start from timm's pretrained weights
     weights:str=None # start from a file, a run's folder, or hf-hub:OWNER/NAME
     finetune:Annotated[str, OneOf('all', 'head', 'lora', 'gradual')]='all' # what to train if pretrained
     lora_rank:Annotated[int, Range(1, 1024), Needs('finetune', 'all', 'head', 'gradual')]=8 # rank of the LoRA adapters
-    # how raw outputs become fractions
+    # outputs to fractions
     activation:Annotated[str, OneOf('softmax', 'sigmoid', 'divisive'), Search(), Needs('loss', 'likelihood')]='softmax'
-    # loss to minimize: rmse, mse, or likelihood (of vote counts, Dirichlet-multinomial)
+    # loss: rmse, mse, or likelihood (of vote counts)
     loss:Annotated[str, OneOf('rmse', 'mse', 'likelihood'), Search('rmse', 'mse')]='rmse'
     hidden:Annotated[tuple[int, ...], Range(1, 2**16), Fixed]=(256,) # widths of the head's hidden layers
     drop:Annotated[float, Range(0, .99), Search(low=0., high=.5)]=.1 # dropout in the head

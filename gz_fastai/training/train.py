@@ -26,7 +26,6 @@ from ..experiment import *
 from ..distributed import *
 from ..data.schema import *
 from ..data.campaigns import *
-from ..data.labels import *
 from ..data.catalogue import *
 from ..data.fits import *
 from ..data.store import *
