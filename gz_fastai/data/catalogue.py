@@ -37,14 +37,14 @@ def equal_parts(
     ids,   # n galaxy IDs
     parts, # how many; fewer if there are fewer galaxies
 ) -> np.ndarray: # (n,) the part of each, from 0
-    "Parts that depend only on the IDs, to fit on all but one and score on that one; raises `BadInput` for fewer than two IDs."
+    "Parts that depend only on the IDs, to fit on all but one of them; raises `BadInput` for fewer than two IDs."
     refuse(len(ids) < 2, f'{plural(len(ids), "galaxy", "galaxies")} cannot be divided into parts')
     return np.argsort(np.argsort(unit_hash([f'half {i}' for i in ids]), kind='stable')) % parts
 
 def halves(
     ids, # n galaxy IDs
 ) -> tuple: # two (n,) masks, which cover all galaxies
-    "Two halves that depend only on the IDs, to fit on one and score on the other; raises `BadInput` for fewer than two IDs."
+    "Two halves that depend only on the IDs, to fit on one of them; raises `BadInput` for fewer than two IDs."
     first = equal_parts(ids, len(ids)) < len(ids)//2      # the place of each
     return first,~first
 

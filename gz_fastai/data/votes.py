@@ -187,12 +187,12 @@ def _asked_labels(table, matches, bare, file):
     "Fields of `Labels`, of a table with votes, or with fractions of those who were asked"
     found,schema = [],Schema.join([o.campaign.schema.only(o)[0] for o in matches])
     blocks = [(b, word) for o,word in zip(matches, bare) for _,b in sorted(o.items())]
-    kinds = dict(counts='count', conditional='fraction')
-    def told(b, word): return replace(b, kind=kinds[word]) if b.kind == 'bare' else b
-    answers = [_read_answers(table, q, told(*o), found) for q,o in zip(schema.questions, blocks)]
-    for word in ('counts', 'conditional'):
-        meant = [dict(bare=w, count='counts').get(b.kind) for b,w in blocks]
-        some = [(a.raw, b.columns) for a,(b,_),o in zip(answers, blocks, meant) if o == word]
+    told = dict(counts='count', conditional='fraction')
+    def named(b, word): return replace(b, kind=told[word]) if b.kind == 'bare' else b
+    answers = [_read_answers(table, q, named(*o), found) for q,o in zip(schema.questions, blocks)]
+    for word in told:
+        which = [dict(bare=w, count='counts').get(b.kind) == word for b,w in blocks]
+        some = [(a.raw, b.columns) for a,(b,_),w in zip(answers, blocks, which) if w]
         if some: verify_form(word, *zip(*some), file)
     def left_out(some, kept, reason):
         gone = [o.question.text for o in some if o not in kept]
@@ -245,7 +245,8 @@ def _check_columns(match, file):
     "Raise `BadInput` if columns mean the same, or if a question lacks an answer"
     if same := match.shared():
         alike = f'the columns {same[0]} and {same[1]} mean the same'
-        raise BadInput(f'several columns {same[0]}' if same[0] == same[1] else alike, file=file, remedy='keep one of them')
+        problem = f'several columns {same[0]}' if same[0] == same[1] else alike
+        raise BadInput(problem, file=file, remedy='keep one of them')
     problem = lambda o: f'has a column {o[0]}, but none like {o[1]} for another answer to the same question'
     refuse(match.partial(), problem, file=file, remedy='add it, or remove all of that question')
 
@@ -302,7 +303,7 @@ def to_labels(
     file=None,          # that the table was read from, for messages
     id_column:str=None, # default: that of the campaign, or a usual one
 ) -> Labels:
-    "The labels of a table, with their findings; raises `BadInput` if columns do not say what they are, or IDs are missing."
+    "The labels of a table, with their findings; raises `BadInput` if columns are unclear, or IDs are missing."
     if form is not None: check_choice('form', form, LABEL_FORMS)
     name = file or 'table'
     matches = _matched(table, schema, form, name)
