@@ -205,7 +205,7 @@ def test_two_runs_and_predictions(browser, run, galaxies, cache, tmp_path, comma
 def test_wrong_arguments(command, run, galaxies, tmp_path):
     images = galaxies/IMAGES
     (tmp_path/'marks.csv').write_text('GalaxyID,mass\n1,2\n')
-    for args, why in (([tmp_path/'none'], 'none'), ([run, '--images', tmp_path/'nothing', '--marks', 'm.csv'], 'nothing'), ([run, '--predictions', tmp_path/'x.csv', '--marks', 'm.csv'], 'there is no such file'),
+    for args, why in (([tmp_path/'none'], 'none'), ([run, '--images', tmp_path/'nothing', '--marks', 'm.csv'], 'nothing'), ([run, '--predictions', tmp_path/'x.csv', '--marks', 'm.csv'], 'no such file'),
                       ([run, '--port', -1], 'port must be'), ([run, '--host', 'no.such.host.invalid'], 'is not an address of this machine'), ([run], "has a column 'mass'"),
                       ([run, '--marks', 'm.parquet'], 'must end in .csv')):
         res = command('gz_fastai_explore', *args, *([] if '--images' in args else ['--images', images]))
