@@ -316,7 +316,8 @@ def export_hub(
         huggingface_hub.create_repo(repo, exist_ok=True)
         huggingface_hub.upload_folder(repo_id=repo, folder_path=str(out), commit_message='Upload a network')
     except Exception as e:      # of the hub's many kinds
-        remedy = f'log in with `hf auth login` and repeat the command, or upload the files in {out} by hand'
+        remedy = ('the page is ready: log in with `hf auth login` and repeat the command, '
+                  f'or upload the files in {out} to https://huggingface.co/{repo} by hand')
         raise BadInput(f'cannot upload to {repo} ({first_line(e)})', remedy=remedy) from None
     return out
 
