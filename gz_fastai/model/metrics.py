@@ -19,6 +19,8 @@ from ..data.schema import *
 from .votes import *
 
 # %% ../../nbs/21_model.metrics.ipynb #32a25389
+def _root(mean): return float(np.sqrt(mean))
+
 @dataclass(eq=False, repr=False)
 class Scored:
     "Predictions for galaxies whose labels are known, and their scores."
@@ -55,14 +57,10 @@ class Scored:
         counts = None if cat.counts is None else cat.counts[rows]
         return cls(pred, cat.labels[rows], cat.schema, counts, cat.ids[rows].astype(str))
 
-# %% ../../nbs/21_model.metrics.ipynb #929fc487
-def _root(mean): return float(np.sqrt(mean))
-
-@patch
-def rmse(self:Scored) -> float: # NaN where nothing was asked
-    "The competition's score, the root mean squared error over all columns; lower is better."
-    squares = self.squares if self.counts is None else self.squares[self.known]
-    return _root(squares.mean()) if squares.size else np.nan
+    def rmse(self) -> float: # NaN if nothing was asked
+        "The competition's score, the root mean squared error over all columns; lower is better."
+        squares = self.squares if self.counts is None else self.squares[self.known]
+        return _root(squares.mean()) if squares.size else np.nan
 
 def galaxy_rmse(
     pred, # (n, columns) predicted fractions

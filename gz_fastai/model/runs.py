@@ -77,6 +77,7 @@ class ScoredExperiment(Experiment):
     def counts(self): return self._fractions(self._tables[2]) if (self.path/self._tables[2]).exists() else None
     @cached_property
     def scored(self):
+        "Its predictions and labels as a `Scored`."
         tables = self.predictions,self.observed,self.counts
         ids = [None if o is None else o.iloc[:, 0].to_numpy(dtype=str) for o in tables]
         for file,o in zip(self._tables[1:], ids[1:]):
