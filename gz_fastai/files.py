@@ -137,7 +137,7 @@ def cached_stores() -> pd.DataFrame: # name, kind, bytes, images, crop, size (of
 def clear_cache() -> int: # bytes
     "Remove what is kept in the cache; raises `BadInput` if that is not possible."
     freed = 0
-    try:
+    with in_file(cache_home()):
         for _,o in [*_kept(), *_kept(lock=True)]:
             lock = o if o.suffix == '.lock' else o.with_name(f'{o.name.partition(".")[0]}.lock')
             size = 0 if o is lock else _bytes(o)
@@ -147,5 +147,4 @@ def clear_cache() -> int: # bytes
                     lock.unlink(missing_ok=True)
             except BadInput: continue     # in use
             freed += size
-    except OSError as e: raise BadInput(e.strerror or str(e), file=cache_home()) from None
     return freed

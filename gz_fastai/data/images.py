@@ -237,14 +237,13 @@ def _open_file(file, mode='rb', **kwargs):
 def _walk(folder, seen):
     "(path, whether it is a regular file) of what is in a folder at any depth, sorted within each folder"
     files,folders = [],[]
-    try:
+    with in_file(folder):
         place = os.stat(folder)
         if (place.st_dev, place.st_ino) in seen: return      # a link may lead back
         seen.add((place.st_dev, place.st_ino))
         for o in os.scandir(folder):
             if o.name.startswith('.') or o.name == '__MACOSX': continue
             (folders if o.is_dir() else files).append((o.name, o.is_file()))
-    except OSError as e: raise BadInput(e.strerror or str(e), file=folder) from None
     for name,regular in sorted(files): yield os.path.join(folder, name),regular
     for name,_ in sorted(folders): yield from _walk(os.path.join(folder, name), seen)
 

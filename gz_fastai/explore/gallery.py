@@ -59,7 +59,6 @@ class Gallery:
     ):
         self.schema,self.ids,self.preds,self.images = schema,np.asarray(ids, dtype=object),np.asarray(preds),images
         self.runs,self.marks,self.root,self.device = runs,marks,root and Path(root).resolve(),device
-        self.answers = [a for q in schema.questions for a in q.answers] # of the columns
         self.unit = None if features is None else unit_features(features)
         self.row = {i: r for r,i in enumerate(self.ids)}
         self.mean = self.preds.mean(0)
@@ -126,7 +125,7 @@ def _quantities(self:Gallery):
                  ('asked', 'Predicted, those asked', lambda: self._once('conditional', conditional))]
     if self.observed is not None: fractions.append(('volunteers', 'Observed, all volunteers', lambda: self.observed))
     for kind,group,frac in fractions:
-        for k,(c,a) in enumerate(zip(self.schema.columns, self.answers)):
+        for k,(c,a) in enumerate(zip(self.schema.columns, self.schema.answers)):
             res[f'{kind}:{c}'] = group,a,lambda k=k, frac=frac: frac()[:, k]
     def column(c): return column_numbers(self.table[c])[0]
     numbers = self._once('numbers', lambda: [c for c in self.table if np.isfinite(column(c)).any()])

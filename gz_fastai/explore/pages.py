@@ -96,7 +96,7 @@ def audit(self:Pages,
     p,c = [o[r] for o in g.pvalue]
     if not p < .01: return ''
     observed,predicted = [g.schema.conditional(o)[c] for o in (g.observed[r], g.mean[r])]
-    return f'{g.answers[c]}: volunteers {observed:.0%}, network {predicted:.0%} (probability {p:.1g})'
+    return f'{g.schema.answers[c]}: volunteers {observed:.0%}, network {predicted:.0%} (probability {p:.1g})'
 
 # %% ../../nbs/64_explore.pages.ipynb #7687b408
 @patch
@@ -153,7 +153,7 @@ def galaxy(self:Pages,
         ticks = None if np.isnan(observed).all() else observed
         trees = [(n, _svg(show_tree(p, ticks, g.schema))) for n,p in zip(g.names, preds)]
     fractions = [(c, a, *[None if o != o else f'{o:.3f}' for o in values])
-                 for c,a,*values in zip(g.schema.columns, g.answers, observed, *preds)]
+                 for c,a,*values in zip(g.schema.columns, g.schema.answers, observed, *preds)]
     near = g.select(Query(sort=f'like:{i}'))[:12] if g.unit is not None else []
     return self.render('galaxy.html', title=i, id=i, dropped=r is None, here=query.link(page=query.page),
                        previous=neighbor(-1), next=neighbor(1), audit=self.audit(i), answers=self.answers(i),
@@ -187,11 +187,11 @@ def looks(self:Pages,
         if views is None: return self.render('looks.html', looks=None)
         first = int(views.mean(0)[g.schema.slices[0]].argmax())
         seen,falls = g.attribution(i, first)
-    mean,cond = views.mean(0),g.schema.conditional(views)
+    mean,cond,answers = views.mean(0),g.schema.conditional(views),g.schema.answers
     each = zip(g.schema.questions, g.schema.slices, g.schema.favored(mean), g.schema.was_asked(mean))
     leading = [s.start+k for q,s,k,asked in each if asked and k < len(q.answers)]
-    rows = [(g.answers[c], *[f'{fn(cond[:, c]):.3f}' for fn in (np.mean, np.std, np.min, np.max)]) for c in leading]
+    rows = [(answers[c], *[f'{fn(cond[:, c]):.3f}' for fn in (np.mean, np.std, np.min, np.max)]) for c in leading]
     largest = max(float(np.abs(falls).max()), 1e-6)
-    looks = dict(image=_jpeg(_overlay(seen, falls, largest), (448, 224)), largest=largest, answer=g.answers[first],
+    looks = dict(image=_jpeg(_overlay(seen, falls, largest), (448, 224)), largest=largest, answer=answers[first],
                  fraction=float(views[0, first]), views=rows)
     return self.render('looks.html', looks=looks)

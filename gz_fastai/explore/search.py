@@ -85,7 +85,7 @@ def vote_pvalue(
     counts = np.nan_to_num(np.asarray(counts, dtype=float)).round()
     conc = to_concentrations(frac, fit_concentration(frac, counts, schema), schema)
     total,n = [schema.spread(schema.totals(o)) for o in (conc, counts)]
-    compared = (n >= _LEAST_VOTES) & schema.spread([len(q.answers) > 1 for q in schema.questions])
+    compared = (n >= _LEAST_VOTES) & (schema.spread(schema.sizes) > 1)
     p = np.full(counts.shape, 2.)
     p[compared] = _two_sided(*[o[compared] for o in (counts, conc, total-conc, n)])
     some = compared.any(1)

@@ -403,8 +403,8 @@ def _write(out, table, ids, schema, tree, form='cumulative', volunteers=1):
 def _add_up(schema, frac):
     "Fractions whose sums obey the tree exactly: those of rounded labels do not"
     cond = schema.conditional(frac)
-    for s in schema.slices:
-        if s.stop-s.start > 1: cond[..., s] /= cond[..., s].sum(-1, keepdims=True)
+    for s,n in zip(schema.slices, schema.sizes):
+        if n > 1: cond[..., s] /= cond[..., s].sum(-1, keepdims=True)
     return schema.cumulative(cond)
 
 # %% ../../nbs/30_inference.predict.ipynb #71e0a2f7
