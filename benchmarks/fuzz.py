@@ -24,10 +24,10 @@ from gz_fastai.core import *
 from gz_fastai.data.campaigns import *
 from gz_fastai.data.images import *
 from gz_fastai.data.fits import *
-from gz_fastai.data.labels import *
+from gz_fastai.data.tables import *
 from gz_fastai.data.sample import *
 from gz_fastai.data.schema import *
-from gz_fastai.data.votes import *
+from gz_fastai.data.labels import *
 from gz_fastai.experiment import *
 from gz_fastai.inference.predict import *
 from gz_fastai.model.bundle import *

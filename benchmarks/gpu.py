@@ -15,7 +15,7 @@ from pathlib import Path
 from fastai.vision.all import *
 
 from gz_fastai.core import *
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.data.loaders import *
 from gz_fastai.data.sample import *
 from gz_fastai.data.schema import *
@@ -131,13 +131,13 @@ def main():
     for o in ('fp32', 'bf16', 'fp16') if gpu else [auto_precision(device)[0]]:
         res = report.add('peak of a matrix product', lambda: dict(gflops=round(peak(o, device, args.seconds, size)/1e9)), precision=o)
         if res: peaks[o] = 1e9*res['gflops']
-    cat = report.add('sample', lambda: repeated(Catalogue(make_sample(min(args.n, args.some))), args.n))
+    cat = report.add('sample', lambda: repeated(Catalog(make_sample(min(args.n, args.some))), args.n))
     for side in (64, args.side):
         def build():
             build.store, took = clocked(lambda: Store.open(cat.files, size=side, folder=args.out/'stores'))
             return dict(images_per_second=round(len(build.store)/took), gb=round(build.store.pixels.nbytes/1e9, 2))
         report.add('decoding and storing JPEGs of 424 px', build, size=side)
-        def loaders(**kw): return GalaxyDataLoaders.from_catalogue(cat, size=side, bs=args.bs, store=build.store, device=device, **kw)
+        def loaders(**kw): return GalaxyDataLoaders.from_catalog(cat, size=side, bs=args.bs, store=build.store, device=device, **kw)
         report.add('loading, views and normalization', lambda: loading(loaders(batch_tfms=[]), args.seconds, device), size=side)
         dls = loaders()
         report.add('loading, with augmentation', lambda: loading(dls, args.seconds, device), size=side)

@@ -5,7 +5,7 @@ from pathlib import Path
 import fastai, numpy as np, pandas as pd, timm, torch
 
 from gz_fastai.core import *
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.model.learner import *
 
 
@@ -23,10 +23,10 @@ def machine(device):
 
 
 def repeated(cat, n, valid=None):
-    "A catalogue of n galaxies with the IDs 1 to n: those of `cat`, again and again"
+    "A catalog of n galaxies with the IDs 1 to n: those of `cat`, again and again"
     rows, ids = np.arange(n)%len(cat), np.arange(1, n+1)
     table = pd.DataFrame(cat.labels[rows], columns=cat.schema.columns).assign(GalaxyID=ids, file_loc=[str(cat.files[r]) for r in rows])
-    return Catalogue.from_table(table, cat.schema, valid)
+    return Catalog.from_table(table, cat.schema, valid)
 
 
 def memory():

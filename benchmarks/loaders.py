@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader as TorchLoader
 from torchvision.io import decode_image
 from torchvision.transforms import v2
 
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.data.store import *
 from gz_fastai.data.augment import *
 from gz_fastai.data.loaders import *
@@ -29,7 +29,7 @@ CROP, BS, STATS = 216, 64, ([.05]*3, [.1]*3)
 
 def ours(cat, size, jitter, workers, store):
     tfms = galaxy_transforms(size, jitter=.1 if jitter else 0.)
-    return GalaxyDataLoaders.from_catalogue(cat, size=size, crop=CROP, bs=BS, batch_tfms=tfms, stats=STATS, store=store, device='cpu').train
+    return GalaxyDataLoaders.from_catalog(cat, size=size, crop=CROP, bs=BS, batch_tfms=tfms, stats=STATS, store=store, device='cpu').train
 
 
 def stock_fastai(cat, size, jitter, workers, store):
@@ -102,7 +102,7 @@ def table(cat, sizes, seconds, rounds):
 
 
 def slope(cat, ns):
-    print('\n64 px, one catalogue size after the other, each in a process of its own: an epoch of batches\n'
+    print('\n64 px, one catalog size after the other, each in a process of its own: an epoch of batches\n'
           f'  {"galaxies":>9}{"build s":>9}{"us/image":>10}{"RssAnon before":>16}{"after":>8}{"RssFile MB":>12}')
     for n in ns:
         cmd = [sys.executable, __file__, '--data', cat.path, '--one', str(n), '--tmp', tmp]
@@ -128,13 +128,13 @@ if __name__ == '__main__':
     p.add_argument('--sizes', type=int, nargs='+', default=[64, 128], help='sides of the view, pixels')
     p.add_argument('--seconds', type=float, default=8, help='how long each contestant runs in a round')
     p.add_argument('--rounds', type=int, default=3)
-    p.add_argument('--slope', type=int, nargs='*', default=[1000, 4000, 8000, 60000], help='catalogue sizes for time and memory')
+    p.add_argument('--slope', type=int, nargs='*', default=[1000, 4000, 8000, 60000], help='catalog sizes for time and memory')
     p.add_argument('--tmp', help=argparse.SUPPRESS)
     p.add_argument('--one', type=int, help=argparse.SUPPRESS)
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tmp = Path(args.tmp or folder)
-        cat = Catalogue(args.data) if args.data else Catalogue.sample()
+        cat = Catalog(args.data) if args.data else Catalog.sample()
         if args.one: one(cat, args.one)
         else:
             print(f'{cat}\n{machine(torch.device("cpu"))}, {torch.get_num_threads()} threads')

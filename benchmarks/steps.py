@@ -13,7 +13,7 @@ import timm
 from fastai.vision.all import *
 
 from gz_fastai.core import *
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.data.loaders import *
 from gz_fastai.model.learner import *
 from gz_fastai.model.learner import PRECISIONS
@@ -62,8 +62,8 @@ def main():
     p.add_argument('--seconds', type=float, default=6, help='how long each contestant runs in a round')
     p.add_argument('--rounds', type=int, default=3)
     args = p.parse_args()
-    cat = Catalogue(args.data) if args.data else Catalogue.sample()
-    dls = GalaxyDataLoaders.from_catalogue(cat, size=SIZE, bs=args.bs)
+    cat = Catalog(args.data) if args.data else Catalog.sample()
+    dls = GalaxyDataLoaders.from_catalog(cat, size=SIZE, bs=args.bs)
     device, best = dls.device, auto_precision(dls.device)[0]
     path = tempfile.mkdtemp()
     plain = lambda arch, **kw: Learner(dls, timm.create_model(arch, num_classes=dls.c), loss_func=MSELossFlat(), opt_func=Adam, path=path)

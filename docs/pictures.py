@@ -18,7 +18,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 from PIL import Image
 
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.data.images import *
 from gz_fastai.data.fits import *
 from gz_fastai.data.schema import *
@@ -44,7 +44,7 @@ def in_words(fractions): return '\n'.join(f'{a} {p:.0%}' for a, p in GZ2.describ
 
 def galaxies(run, n=4):
     "Validation galaxies with both sets of answers"
-    cat = Catalogue.sample()
+    cat = Catalog.sample()
     if not run.info['trained_on']['synthetic']: raise SystemExit('pictures of real galaxies are not ours to show')
     files = dict(zip(cat.ids, cat.files))
     pred, targ = [o.set_index(GZ2.id_column) for o in (run.predictions, run.observed)]
@@ -76,7 +76,7 @@ def report(run):
 def explorer(run):
     "The explorer: a wall, and one galaxy"
     with tempfile.TemporaryDirectory() as tmp:
-        shown = explore(run.path, Catalogue.sample(), marks=f'{tmp}/marks.csv')
+        shown = explore(run.path, Catalog.sample(), marks=f'{tmp}/marks.csv')
         query = Query((('all:Class2.2', .3, 1),), sort='asked:Class4.1')
         first = shown.gallery.ids[shown.gallery.select(query)[0]]
         photograph(f'{shown.url}/?{query.link()}', 'explore', '1280,900', 9000)

@@ -12,18 +12,18 @@ from .experiment import open_experiment
 from .data.schema import GZ2, Question, Schema
 from .data.campaigns import CAMPAIGNS, read_schema
 from .data.images import find_images
-from .data.fits import Reading, choose_reading, read_image
-from .data.labels import read_fractions, read_table, write_fractions
-from .data.votes import Labels, read_labels, to_labels
+from .data.fits import ImageSpec, fit_image_spec, read_image
+from .data.tables import read_fractions, read_table, write_fractions
+from .data.labels import Labels, read_labels, to_labels
 from .data.sample import make_sample
-from .data.catalogue import Catalogue
+from .data.catalog import Catalog
 from .data.fetch import fetch_competition
 from .data.audit import audit_folder, audit_report
 from .data.store import Store
 from .data.augment import CentralView, ColorJitter, LogZoom, Shift, galaxy_transforms
 from .data.loaders import Counts, Fractions, GalaxyDataLoaders
 from .model.losses import ACTIVATIONS, LOSSES, MeanSquaredLoss, RMSELoss, LikelihoodLoss, galaxy_loss
-from .model.votes import vote_noise, votes_nll
+from .model.likelihood import vote_noise, votes_nll
 from .model.metrics import GalaxyRMSE, QuestionAccuracy, Scored, VotesNLL, calibration_error, galaxy_rmse
 from .model.backbones import VGG7, galaxy_head, galaxy_model
 from .model.adapters import GradualUnfreezing, add_lora, merge_lora
@@ -31,13 +31,13 @@ from .model.optimizer import EMACallback, Muon
 from .model.learner import Accumulate, CheckTrained, ProgressiveResizing, galaxy_learner, suggest_lr
 from .model.bundle import read_model, write_model
 from .model.runs import CrossVal, Run, Study, score_table
-from .inference.predict import Predictor, load, predict_images
+from .inference.predict import Predictor, load_network, predict_images
 from .inference.survey import predict_survey
 from .inference.export import export_run
 from .inference.baselines import all_baselines, central_pixel, constant_baselines, kaggle_central_pixel
 from .training.config import Config
 from .training.checkpoint import Checkpoint
-from .training.train import config_catalogue, run_from_learner, train
+from .training.train import config_catalog, run_from_learner, train
 from .training.crossval import crossval, ensemble_weights
 from .training.tune import open_study, trials_table, tune
 from .training.curve import PowerLaw, learning_curve

@@ -270,7 +270,7 @@ def _launch(parser, n, argv):
     parser.exit(status, f'{parser.prog}: {_flat(line)}\n' if line else None)
 
 # %% ../nbs/70_cli.ipynb #bfe4a6a1
-_INPUTS = dict.fromkeys(['valid', 'images', 'ids', 'catalogue', 'predictions'], 'file or folder')     # have to exist
+_INPUTS = dict.fromkeys(['valid', 'images', 'ids', 'catalog', 'predictions'], 'file or folder')     # have to exist
 _INPUTS |= dict(data='folder; gz_fastai_data fetch can make one', runs='run')
 
 def _files(folder): return ', '.join(sorted(o.name for o in Path(folder).iterdir()))
@@ -356,7 +356,7 @@ def tune_command(
 
 # %% ../nbs/70_cli.ipynb #a55cfb89
 @_command('<runs...> images! out! views precision device bs ids form std volunteers calibrate fit_weights campaign carry '
-          'catalogue strict shards shard embeddings engine', 'inference.predict:predict_images', 'inference.survey:predict_survey',
+          'catalog strict shards shard embeddings engine', 'inference.predict:predict_images', 'inference.survey:predict_survey',
           example='runs/first --images galaxy-zoo/images_test_rev1.zip --out submission.csv --views 16')
 def predict_command(
     images, # folder or zip; with --shards also a list, parquet or a URL
@@ -367,7 +367,7 @@ def predict_command(
     **given
 ):
     "Predict the vote fractions of images with one run, or with the mean of several."
-    others = 'shard embeddings engine' if shards is None else 'ids strict carry catalogue'
+    others = 'shard embeddings engine' if shards is None else 'ids strict carry catalog'
     idle = [o for o in others.split() if o in given]
     refuse(idle and shards is None, lambda _: f'--{idle[0]} needs --shards')
     refuse(idle, lambda o: f'--{o[0]} has no effect with --shards', remedy='leave it out')
@@ -445,8 +445,8 @@ def baseline_command(cfg, out, images=None):
     A submission of each is written."""
     with _importing():
         from gz_fastai.inference.baselines import write_baselines
-        from gz_fastai.training.train import config_catalogue
-    cat = config_catalogue(cfg)
+        from gz_fastai.training.train import config_catalog
+    cat = config_catalog(cfg)
     print(f'{cat}\nRMSE on {len(cat.valid)} validation galaxies (lower is better)')
     scores = write_baselines(cat, out, images, cfg.bands, cfg.fov)
     for name,(rmse,low,high) in scores.items(): print(f'  {name:<23} {rmse:.4f}   95% interval {low:.4f} to {high:.4f}')
@@ -469,7 +469,7 @@ def _data_check(
     print(dumps(res, indent=2) if json else audit_report(res))
     return 0 if res['ok'] else 1
 
-@_command('<table> to! out! volunteers schema form', 'data.votes:converted',
+@_command('<table> to! out! volunteers schema form', 'data.labels:convert_labels',
           example='gz2.csv --to counts --out votes.parquet')
 def _data_convert(
     table, # CSV, TSV, parquet or FITS
@@ -479,11 +479,11 @@ def _data_convert(
 ):
     "Write a label table of any campaign in another form."
     from gz_fastai.data.campaigns import read_schema
-    from gz_fastai.data.votes import converted, read_labels, write_table
+    from gz_fastai.data.labels import convert_labels, read_labels, write_table
     refuse(Path(out).exists(), 'already exists', file=out, remedy='choose another file')
     labels = read_labels(table, schema and read_schema(schema), form)
     print(labels, *labels.notes, sep='\n  ')
-    write_table(converted(labels, to, volunteers, table), out)
+    write_table(convert_labels(labels, to, volunteers, table), out)
     print(f'{out}: {plural(len(labels), "galaxy", "galaxies")}')
 
 @_command('[folder]', example='galaxy-zoo')

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from gz_fastai.core import *
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.model.metrics import *
 from gz_fastai.model.runs import *
 from gz_fastai.training.config import *
@@ -32,7 +32,7 @@ def scores(run, cat):
 def train_all(args, rows):
     "Add the rows that are missing"
     cfg = Config.read(args.config) if args.config else Config()
-    cat, runs = Catalogue(args.data, valid=args.valid), args.out.with_suffix('')/args.name
+    cat, runs = Catalog(args.data, valid=args.valid), args.out.with_suffix('')/args.name
     cfg = replace(cfg, data=args.data, valid=args.valid, minutes=None, out=str(runs))
     most = len(cat.train)
     if max(args.numbers, default=0) > most: raise BadInput(f'--numbers: there are {most} training galaxies')

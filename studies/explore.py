@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file
 
 from gz_fastai.core import *
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.data.images import *
 from gz_fastai.data.store import *
 from gz_fastai.explore.search import *
@@ -41,7 +41,7 @@ def save(name, rows):
 
 
 def opened(args, labels=None):
-    cat = Catalogue(args.data)
+    cat = Catalog(args.data)
     return open_gallery(args.run, cat, labels=labels, marks='explore_marks.csv')
 
 

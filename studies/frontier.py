@@ -20,7 +20,7 @@ from pathlib import Path
 from fastai.vision.all import *
 
 from gz_fastai.core import *
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.data.augment import *
 from gz_fastai.data.loaders import *
 from gz_fastai.data.sample import *
@@ -135,14 +135,14 @@ def trial(cat, plan, arch='vgg7', bs=128, lr=.006, wd=.05, drop=.1, block_drop=.
     "Scores of an arm on the validation galaxies"
     set_seed(0, reproducible=True)
     size, sizes = max(plan), [s for s, n in plan.items() for _ in range(n)]
-    def loaders(cat): return GalaxyDataLoaders.from_catalogue(cat, size=size, bs=bs, batch_tfms=galaxy_transforms(size, **tfms or {}))
+    def loaders(cat): return GalaxyDataLoaders.from_catalog(cat, size=size, bs=bs, batch_tfms=galaxy_transforms(size, **tfms or {}))
     def learner(dls, model): return galaxy_learner(dls, model, lr=lr, wd=wd, path=tempfile.mkdtemp())
     dls = loaders(cat)
     model = galaxy_model(arch, dls.c, drop=drop, block_drop=block_drop)
     if change: model = change(model)
     begun = time.time()
     if synthetic:
-        first = learner(loaders(Catalogue(make_sample(20_000))), model)
+        first = learner(loaders(Catalog(make_sample(20_000))), model)
         with first.no_bar(), first.no_logging(): fit(first, synthetic, lr, linear, [])
     learn = learner(dls, model)
     with learn.no_bar(), learn.no_logging(): fit(learn, len(sizes), lr, linear, [ProgressiveResizing(sizes), *cbs])
@@ -152,7 +152,7 @@ def trial(cat, plan, arch='vgg7', bs=128, lr=.006, wd=.05, drop=.1, block_drop=.
 
 
 def tried(args):
-    cat, table = Catalogue(args.data), rows('tried')
+    cat, table = Catalog(args.data), rows('tried')
     if args.without: cat.excluded = cat.excluded | pd.Index(cat.ids).isin(pd.read_csv(args.without, dtype=str).iloc[:, 0])
     for name in [o for o in ARMS if not args.only or o in args.only]:
         if name in {o['arm'] for o in table}: continue
@@ -213,7 +213,7 @@ def scores(cat, preds):
 
 
 def score(args):
-    cat, table = Catalogue(args.data, valid=args.valid), rows('score')
+    cat, table = Catalog(args.data, valid=args.valid), rows('score')
     for name in [o for o in RECIPES if not args.only or o in args.only]:
         preds = []
         for seed in args.seeds:

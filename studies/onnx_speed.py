@@ -17,7 +17,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.data.store import *
 from gz_fastai.inference.export import *
 from gz_fastai.inference.predict import *
@@ -28,7 +28,7 @@ p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDes
 p.add_argument('run'), p.add_argument('--data', required=True), p.add_argument('--valid', required=True), p.add_argument('--batch', type=int, default=64)
 p.add_argument('--seconds', type=float, default=15)
 args = p.parse_args()
-tmp, cat, run = Path(tempfile.mkdtemp()), Catalogue(args.data, valid=args.valid), load(args.run)
+tmp, cat, run = Path(tempfile.mkdtemp()), Catalog(args.data, valid=args.valid), load_network(args.run)
 store = Store.open(cat.files, crop=run.info['crop'], size=run.info['size'])
 valid, labels = store.pixels[cat.valid], cat.labels[cat.valid]
 

@@ -20,7 +20,7 @@ from timm.data import create_loader
 from timm.utils import ModelEmaV3
 
 from gz_fastai.core import *
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.training.config import *
 from gz_fastai.data.loaders import *
 from gz_fastai.model.learner import auto_precision
@@ -100,7 +100,7 @@ def gz_fastai(cat, seconds, **settings):
     run = train(Config(data=cat.path, valid=args.valid, minutes=seconds/60, out=tempfile.mkdtemp()+'/run', **settings))
     took = time.time()-begun
     model, loss, info = run.model()
-    dls = GalaxyDataLoaders.from_catalogue(cat, size=info['size'], crop=info['crop'], stats=info['stats'], device='cpu')
+    dls = GalaxyDataLoaders.from_catalog(cat, size=info['size'], crop=info['crop'], stats=info['stats'], device='cpu')
     return lambda x: loss.activation(model(x)), dls.valid, run.resolved['epochs'], took
 
 
@@ -112,7 +112,7 @@ if __name__ == '__main__':
     p.add_argument('--quick', type=float, metavar='MINUTES', help='time for gz_fastai at 32 px')
     p.add_argument('--out', type=Path, default=Path('peers.csv'), help='CSV to write')
     args = p.parse_args()
-    cat = Catalogue(args.data, valid=args.valid)
+    cat = Catalog(args.data, valid=args.valid)
     contestants = [('gz_fastai, vgg7', gz_fastai, args.minutes), ("timm's pieces, ResNet-18", timm_pieces, args.minutes), ('stock fastai, ResNet-18', stock_fastai, args.minutes)]
     if args.quick: contestants.insert(0, ('gz_fastai, vgg7, 32 px', partial(gz_fastai, size=32), args.quick))
     table = []

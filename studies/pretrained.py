@@ -15,7 +15,7 @@ from fastai.vision.all import *
 from timm.models import group_parameters
 
 from gz_fastai.core import *
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.data.loaders import *
 from gz_fastai.model.backbones import *
 from gz_fastai.model.learner import *
@@ -47,7 +47,7 @@ def layers(model):
 def trial(cat, folder, arch=LITE0, weights=True, size=96, crop=180, epochs=3, finetune='all', opt='adam', lr=None, decay=None):
     "Scores of an arm on the validation galaxies"
     set_seed(0, reproducible=True)
-    dls = GalaxyDataLoaders.from_catalogue(cat, size=size, crop=crop, bs=64, stats=timm_stats(galaxy_model(arch, 1)))
+    dls = GalaxyDataLoaders.from_catalog(cat, size=size, crop=crop, bs=64, stats=timm_stats(galaxy_model(arch, 1)))
     file = str(folder/f'{arch}.safetensors') if weights else None
     learn = galaxy_learner(dls, arch, opt=opt, lr=lr, finetune=finetune, weights=file, path=tempfile.mkdtemp())
     lr = learn.lr
@@ -70,7 +70,7 @@ if __name__ == '__main__':
     p.add_argument('--valid', help='CSV of the GalaxyIDs to score on')
     p.add_argument('--only', nargs='*', choices=ARMS, metavar='ARM', help=' | '.join(ARMS))
     args = p.parse_args()
-    cat = Catalogue(args.data, valid=args.valid)
+    cat = Catalog(args.data, valid=args.valid)
     if args.without: cat = cat.exclude(np.flatnonzero(pd.Index(cat.ids).isin(pd.read_csv(args.without, dtype=str).iloc[:, 0])))
     table = pd.read_csv(TABLE).to_dict('records') if TABLE.exists() else []
     for name in args.only or ARMS:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
 
@@ -48,7 +48,7 @@ p.add_argument('--out', default='runs/transfer'), p.add_argument('--epochs', typ
 p.add_argument('--size', type=int, default=32, help='of VGG7'), p.add_argument('--imagenet-size', type=int, default=64)
 args = p.parse_args()
 
-out, cat = Path(args.out), Catalogue(args.data, valid=args.valid)
+out, cat = Path(args.out), Catalog(args.data, valid=args.valid)
 train_ids, valid_ids = cat.ids[cat.train], cat.ids[cat.valid]
 few = np.random.default_rng(0).choice(train_ids, FEW, replace=False)
 data = subset(cat, [*few, *valid_ids], out/'few')

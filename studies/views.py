@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from gz_fastai.core import *
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.data.store import *
 from gz_fastai.model.metrics import *
 from gz_fastai.inference.predict import *
@@ -39,9 +39,9 @@ def main():
     args = ap.parse_args()
     rows,means = [],{}
     for run in args.runs:
-        cat = Catalogue(args.data, valid=args.valid or Path(run)/'valid.csv')
+        cat = Catalog(args.data, valid=args.valid or Path(run)/'valid.csv')
         targ = cat.labels[cat.valid]
-        for views in VIEWS:
+        for views in VIEW_SETS:
             p = Predictor(run, views)
             store = Store.open([cat.files[i] for i in cat.valid], crop=p.crop, size=p.size)
             frac,raw = [torch.cat(o).numpy() for o in zip(*[both(p, store.pixels[a:a+256]) for a in range(0, len(store), 256)])]

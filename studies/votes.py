@@ -16,7 +16,7 @@ import pandas as pd
 
 from gz_fastai.data.campaigns import *
 from gz_fastai.data.sample import *
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.model.metrics import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
@@ -72,9 +72,9 @@ def campaigns(args, out):
 
 
 def real(args, out):
-    cat = Catalogue(args.data, valid=args.valid)
+    cat = Catalog(args.data, valid=args.valid)
     tree = CAMPAIGNS['gz2-catalogue'].schema
-    asked = cat.schema.spread(cat.schema.asked(cat.labels)) > 0
+    asked = cat.schema.per_column(cat.schema.asked(cat.labels)) > 0
     counts = np.where(asked, np.round(40*cat.schema.conditional(cat.labels)), 0).astype(int)
     table = pd.DataFrame(counts, columns=tree.columns)
     table.insert(0, 'objid', cat.ids)

@@ -14,10 +14,10 @@ import timm
 import torch
 
 import gz_fastai.model.backbones  # noqa: F401  registers vgg7
-from gz_fastai.data.catalogue import *
+from gz_fastai.data.catalog import *
 from gz_fastai.data.loaders import *
 from gz_fastai.model.learner import *
-from gz_fastai.model.votes import *
+from gz_fastai.model.likelihood import *
 from gz_fastai.model.metrics import *
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -29,8 +29,8 @@ args = p.parse_args()
 from zoobot.pytorch.training.finetune import FinetuneableZoobotTree
 from zoobot.shared.schemas import Schema as ZoobotSchema
 
-cat = Catalogue(args.data, valid=args.valid)
-dls = GalaxyDataLoaders.from_catalogue(cat, size=args.size)
+cat = Catalog(args.data, valid=args.valid)
+dls = GalaxyDataLoaders.from_catalog(cat, size=args.size)
 schema, pairs = cat.schema, {}
 for c in schema.columns: pairs.setdefault(c.rpartition('_')[0], []).append('_'+c.rpartition('_')[2])
 parents = {q: schema.columns[o[0]] if len(o) == 1 else None for q, o in zip(pairs, schema.parents)}

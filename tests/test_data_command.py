@@ -15,7 +15,7 @@ from PIL import Image
 from conftest import IMAGES, LABELS, zipped
 
 from gz_fastai.data.audit import audit_folder
-from gz_fastai.data.catalogue import Catalogue
+from gz_fastai.data.catalog import Catalog
 from gz_fastai.data.fetch import COMPETITION_FILES
 from gz_fastai.data.fits import read_image
 
@@ -91,7 +91,7 @@ def test_an_unusual_image_is_used_and_named(command, damaged, kind):
     write(gray, f)
     res = command('gz_fastai_data', 'check', damaged, '--images')
     assert res.returncode == 1 and '1000007.' in res.stdout and words in res.stdout
-    px = np.asarray(read_image(Catalogue(damaged).files[6])[0])
+    px = np.asarray(read_image(Catalog(damaged).files[6])[0])
     assert (px == gray[..., None]).all()
 
 
@@ -105,7 +105,7 @@ def table(text_of): return lambda f: f.write_bytes(text_of(f.read_text()).encode
 def test_tables_of_other_programs(command, galaxies, damaged, change):
     change(damaged/LABELS)
     assert command('gz_fastai_data', 'check', damaged).returncode == 0
-    assert (Catalogue(damaged).labels == Catalogue(galaxies).labels).all() and (Catalogue(damaged).ids == Catalogue(galaxies).ids).all()
+    assert (Catalog(damaged).labels == Catalog(galaxies).labels).all() and (Catalog(damaged).ids == Catalog(galaxies).ids).all()
 
 
 @pytest.mark.parametrize('change, kind, words', [

@@ -11,7 +11,7 @@ import pytest
 from conftest import BIN, IMAGES, LABELS, SLOW
 from tiny import tiny_run
 
-from gz_fastai.data.votes import read_labels
+from gz_fastai.data.labels import read_labels
 
 NAMES = '<img src=x onerror=alert(1)>', '"><script>alert(2)', "it's {{7*7}} & more #?%20"
 

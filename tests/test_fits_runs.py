@@ -13,11 +13,11 @@ from PIL import Image
 from tiny import tiny_galaxies
 
 from gz_fastai.core import BadInput, read_json, write_json
-from gz_fastai.data.fits import Reading
+from gz_fastai.data.fits import ImageSpec
 from gz_fastai.model.runs import Run
 from gz_fastai.training import train as training
 from gz_fastai.training.config import Config
-from gz_fastai.training.train import config_catalogue, train
+from gz_fastai.training.train import config_catalog, train
 
 SCALE = dict(CTYPE1='RA---TAN', CTYPE2='DEC--TAN', CDELT1=-.4/3600, CDELT2=.4/3600)
 
@@ -62,14 +62,14 @@ def deep(small, tmp_path_factory):
     cfg = replace(small, fov=36., out=tmp_path_factory.mktemp('runs')/'fov')
     with pytest.raises(KeyboardInterrupt): train(cfg, cbs=[Interrupt()])
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(training, 'choose_reading', None)
+        m.setattr(training, 'fit_image_spec', None)
         return Run(train(cfg).path)
 
 
 def test_five_bands_and_a_field_of_view(deep, sky):
-    how = Reading.from_dict(deep.info['reading'])
+    how = ImageSpec.from_dict(deep.info['reading'])
     assert (how.channels, how.fov, deep.info['args'], len(deep.info['stats'][0])) == (tuple('yzirg'), 36., dict(in_chans=5), 5)
-    assert Reading.from_dict(deep.resolved['reading']) == how
+    assert ImageSpec.from_dict(deep.resolved['reading']) == how
     again = deep.predict([sky/IMAGES/f'{i}.fits' for i in deep.predictions.GalaxyID])
     np.testing.assert_allclose(again, deep.predictions[deep.schema.columns], atol=1e-5)
 
@@ -87,11 +87,11 @@ def test_planes_without_names(deep, sky, small, tmp_path):
     bare = shutil.copytree(sky, tmp_path/'bare')
     for f in (bare/IMAGES).iterdir(): fits.writeto(f, 100*fits.getdata(f), overwrite=True)
     after = replace(small, data=str(bare), weights=str(deep.path))
-    with pytest.raises(BadInput, match='bands y, z, i, r, g.*no names'): training._reading(after, config_catalogue(after), None)
-    how, named = Reading.from_dict(deep.info['reading']), shutil.copytree(deep.path, tmp_path/'named')
+    with pytest.raises(BadInput, match='bands y, z, i, r, g.*no names'): training._reading(after, config_catalog(after), None)
+    how, named = ImageSpec.from_dict(deep.info['reading']), shutil.copytree(deep.path, tmp_path/'named')
     write_json(named/'model.json', read_json(named/'model.json') | dict(reading=how.to_dict() | dict(bands=list('grizy'))))
     after = replace(after, weights=str(named))
-    reading, said = training._reading(after, config_catalogue(after), None)
+    reading, said = training._reading(after, config_catalog(after), None)
     assert (reading.bands, reading.channels) == (tuple('grizy'), how.channels)
     assert 'bands g,r,i,z,y' in said[0] and str(named) in said[0] and 'another stretch' in said[-1]
     def stats(cfg):
@@ -100,4 +100,4 @@ def test_planes_without_names(deep, sky, small, tmp_path):
     assert not np.allclose(stats(replace(after, crop=40)), deep.info['stats'], rtol=.1)      # its headers have no scale for fov
     np.testing.assert_allclose(stats(replace(after, data=str(sky), weights=str(deep.path))), deep.info['stats'])
     after = replace(after, data=str(tiny_galaxies(60)))
-    assert 'images of y, z, i, r, g instead' in training._reading(after, config_catalogue(after), None)[1][-1]
+    assert 'images of y, z, i, r, g instead' in training._reading(after, config_catalog(after), None)[1][-1]

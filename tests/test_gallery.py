@@ -6,7 +6,7 @@ from conftest import IMAGES, LABELS
 from tiny import tiny_galaxies, tiny_run
 
 from gz_fastai.core import BadInput
-from gz_fastai.data.votes import to_labels
+from gz_fastai.data.labels import to_labels
 from gz_fastai.explore.gallery import Gallery, Query
 from gz_fastai.explore.marks import Marks
 from gz_fastai.explore.opening import open_gallery

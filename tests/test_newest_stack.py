@@ -68,7 +68,7 @@ def test_a_notebook_works(newest, galaxies, cache, tmp_path):
     code = f'''
 import matplotlib; matplotlib.use('agg')
 from gz_fastai.all import *
-dls = GalaxyDataLoaders.from_catalogue(Catalogue({str(galaxies)!r}), bs=16, size=32, store=Store.open(Catalogue({str(galaxies)!r}).files, size=32, folder={str(cache)!r}))
+dls = GalaxyDataLoaders.from_catalog(Catalog({str(galaxies)!r}), bs=16, size=32, store=Store.open(Catalog({str(galaxies)!r}).files, size=32, folder={str(cache)!r}))
 dls.show_batch()
 learn = galaxy_learner(dls, 'test_resnet')
 learn.fit_one_cycle(1)

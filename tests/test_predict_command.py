@@ -9,7 +9,7 @@ from conftest import BIN, IMAGES, LABELS
 from PIL import Image
 from tiny import copied, tiny_run
 
-from gz_fastai.data.labels import write_fractions
+from gz_fastai.data.tables import write_fractions
 from gz_fastai.data.schema import GZ2
 from gz_fastai.inference.predict import fitted_recalibration
 from gz_fastai.model.recalibration import recalibrate

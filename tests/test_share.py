@@ -25,7 +25,7 @@ from tiny import tiny_run
 import gz_fastai
 from gz_fastai.core import BadInput
 from gz_fastai.inference.export import export_hub
-from gz_fastai.inference.predict import load
+from gz_fastai.inference.predict import load_network
 from gz_fastai.model.backbones import galaxy_model
 
 @pytest.fixture(scope='module')
@@ -124,11 +124,11 @@ def test_a_page_goes_to_the_hub_and_comes_back(run, galaxies, python, tmp_path):
     assert str(galaxies).encode() not in page and b'hf_test' not in page       # neither paths of this machine nor the token
     there = python(ELSEWHERE, tmp_path/'there.npy', run, 'hf-hub:me/galaxies', *files)
     assert there.returncode == 0 and 'no network at hf-hub:me/none' in there.stdout, there.stderr
-    want = load(run).predict(files).to_numpy()
+    want = load_network(run).predict(files).to_numpy()
     assert abs(np.load(tmp_path/'there.npy')-want).max() < 1e-6
     res = python(TIMM, tmp_path/'features.pt', 'hf-hub:me/galaxies')
     assert res.returncode == 0, res.stderr
-    with torch.no_grad(): body = load(run).model()[0][0](torch.full((2, 3, 32, 32), .1))
+    with torch.no_grad(): body = load_network(run).model()[0][0](torch.full((2, 3, 32, 32), .1))
     assert abs(torch.load(tmp_path/'features.pt', weights_only=True)-body).max() < 1e-6
 
 
@@ -137,7 +137,7 @@ def test_without_a_network_the_page_is_there(run, command, tmp_path):
     res = command('gz_fastai_export', run, '--to', 'hub', '--out', tmp_path/'page', '--repo', 'me/galaxies', bin=BIN, **off)
     assert res.returncode == 2 and len(res.stderr.strip().splitlines()) == 1
     for part in ('cannot upload to me/galaxies', str(tmp_path/'page'), 'https://huggingface.co/me/galaxies'): assert part in res.stderr
-    assert load(tmp_path/'page').schema == load(run).schema
+    assert load_network(tmp_path/'page').schema == load_network(run).schema
 
 
 def test_an_onnx_file_predicts(run, galaxies, command, tmp_path):
@@ -180,7 +180,7 @@ def test_poisoned_files_are_refused(run, tmp_path):
     bundle.mkdir()
     whole, info = (run/'model.safetensors').read_bytes(), json.loads((run/'model.json').read_text())
 
-    def refused(name, weights=whole, said=info, load=lambda: load(bundle).model()):
+    def refused(name, weights=whole, said=info, load=lambda: load_network(bundle).model()):
         nonlocal tried
         tried += 1
         (bundle/'model.safetensors').write_bytes(weights)
@@ -213,7 +213,7 @@ def test_poisoned_files_are_refused(run, tmp_path):
             refused(name, load=lambda name=name: galaxy_model('resnet10t', 37, weights=tmp_path/name))
     for name, data in {'x.onnx': pickled, 'y.onnx': (tmp_path/'poison.pth').read_bytes(), 'z.onnx': whole}.items():
         (tmp_path/name).write_bytes(data)
-        refused(name, load=lambda name=name: load(tmp_path/name))
+        refused(name, load=lambda name=name: load_network(tmp_path/name))
     assert tried > 100
     pickle.loads(pickled)      # what would have happened
     assert mark.exists()
@@ -237,6 +237,6 @@ def test_a_damaged_page(run, tmp_path):
     for name in ('head.safetensors', 'model.safetensors', 'gz_fastai.json'):
         bad = shutil.copytree(page, tmp_path/f'bad-{name}')
         (bad/name).write_bytes((bad/name).read_bytes()[:-3])
-        with pytest.raises(BadInput, match=name): load(bad).model()
+        with pytest.raises(BadInput, match=name): load_network(bad).model()
         (bad/name).unlink()
-        with pytest.raises(BadInput): load(bad).model()
+        with pytest.raises(BadInput): load_network(bad).model()

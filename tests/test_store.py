@@ -12,7 +12,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 
-from gz_fastai.data.catalogue import Catalogue
+from gz_fastai.data.catalog import Catalog
 from gz_fastai.data.store import Store, read_stored
 
 N = 2348
@@ -49,7 +49,7 @@ def test_a_killed_build_resumes(galaxies, tmp_path):
     res = subprocess.run([sys.executable, '-c', program(galaxies, folder)], capture_output=True, text=True, check=True)
     decoded, path = res.stdout.split()
     assert N-done <= int(decoded) <= N-done+os.cpu_count()     # those whose row was not complete
-    files = Catalogue(galaxies).files
+    files = Catalog(galaxies).files
     fresh = Store.open(files, size=16, folder=tmp_path/'fresh')
     assert (Store(path).pixels == fresh.pixels[np.resize(np.arange(len(files)), N)]).all()
     assert not list(folder.glob('*.partial'))
@@ -62,20 +62,20 @@ def test_memory_stays_flat(galaxies, tmp_path):
         import gc, json, sys
         import numpy as np
         import pandas as pd
-        from gz_fastai.data.catalogue import Catalogue
+        from gz_fastai.data.catalog import Catalog
         from gz_fastai.data.loaders import GalaxyDataLoaders
         from gz_fastai.data.store import Store
         def memory():
             gc.collect()       # batches in reference cycles wait for it
             lines = (o.split(':') for o in open('/proc/self/status'))
             return {{k: int(v.split()[0])/1024 for k, v in lines if k in ('RssAnon', 'RssFile')}}
-        cat, n = Catalogue({str(galaxies)!r}), int(sys.argv[1])
+        cat, n = Catalog({str(galaxies)!r}), int(sys.argv[1])
         rows = np.resize(np.arange(len(cat)), n)
         table = pd.DataFrame(cat.labels[rows], columns=cat.schema.columns)
         table = table.assign(id_str=np.arange(n), file_loc=[cat.files[r] for r in rows], held_out=np.arange(n) < 64)
-        cat = Catalogue.from_table(table, valid='held_out')
+        cat = Catalog.from_table(table, valid='held_out')
         store = Store.open(cat.files, folder={str(tmp_path)!r})
-        dls = GalaxyDataLoaders.from_catalogue(cat, store=store, device='cpu')
+        dls = GalaxyDataLoaders.from_catalog(cat, store=store, device='cpu')
         for _ in dls.train: pass
         before = memory()
         for _ in dls.train: pass
@@ -101,9 +101,9 @@ def test_an_exported_learner_predicts_files(galaxies, tmp_path, monkeypatch):
     from gz_fastai.inference.predict import Predictor
     from gz_fastai.model.learner import galaxy_learner
     monkeypatch.setenv('GZ_FASTAI_CACHE', str(tmp_path/'cache'))
-    cat, sizes = Catalogue(galaxies), []
-    for c in (cat, Catalogue(galaxies).exclude(cat.train[:40])):
-        learn = galaxy_learner(GalaxyDataLoaders.from_catalogue(c, size=32, bs=16), 'test_resnet', precision='fp32', path=tmp_path)
+    cat, sizes = Catalog(galaxies), []
+    for c in (cat, Catalog(galaxies).exclude(cat.train[:40])):
+        learn = galaxy_learner(GalaxyDataLoaders.from_catalog(c, size=32, bs=16), 'test_resnet', precision='fp32', path=tmp_path)
         learn.export('learn.pkl')
         sizes.append((tmp_path/'learn.pkl').stat().st_size)
     assert abs(sizes[0]-sizes[1]) < 1000

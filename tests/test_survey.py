@@ -12,7 +12,7 @@ from conftest import IMAGES
 from tiny import copied, tiny_run
 
 from gz_fastai.core import BadInput, locked
-from gz_fastai.data.labels import read_fractions
+from gz_fastai.data.tables import read_fractions
 from gz_fastai.data.schema import GZ2
 from gz_fastai.data.store import read_stored
 from gz_fastai.experiment import read_record

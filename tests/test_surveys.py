@@ -14,10 +14,10 @@ from astropy.table import MaskedColumn, Table
 
 from gz_fastai.core import BadInput
 from gz_fastai.data.audit import audit_folder
-from gz_fastai.data.campaigns import CAMPAIGNS, find_forms
-from gz_fastai.data.labels import read_table
+from gz_fastai.data.campaigns import CAMPAIGNS, match_campaigns
+from gz_fastai.data.tables import read_table
 from gz_fastai.data.schema import GZ2, Question, Schema
-from gz_fastai.data.votes import converted, read_labels, to_labels, write_table
+from gz_fastai.data.labels import convert_labels, read_labels, to_labels, write_table
 
 
 @pytest.fixture(scope='session')
@@ -40,11 +40,11 @@ def gz2_raw(surveys): return pd.read_csv(surveys/TABLE_5, dtype=dict(objid=str))
 
 
 def columns_of(raw, task, kind):
-    "The columns of a task in the catalogue of Galaxy Zoo 2, in the order of its answers"
+    "The columns of a task in the catalog of Galaxy Zoo 2, in the order of its answers"
     return [c for c in raw if re.fullmatch(rf't{task:02}_.*_a\d+_.*_{kind}', c) and not ('weighted' in c and kind == 'fraction')]
 
 
-# The tasks of the catalogue in the order of our questions, which is that of Kaggle's columns
+# The tasks of the catalog in the order of our questions, which is that of Kaggle's columns
 TASKS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
 
 
@@ -86,12 +86,12 @@ def test_inconsistent_rows_are_counted(gz2, gz2_raw):
 
 def test_table_5_goes_from_form_to_form(gz2, tmp_path):
     for form in ('counts', 'conditional'):
-        write_table(converted(gz2, form), tmp_path/'x.parquet')
+        write_table(convert_labels(gz2, form), tmp_path/'x.parquet')
         again = read_labels(tmp_path/'x.parquet')
         np.testing.assert_array_equal(again.counts, gz2.counts)
         np.testing.assert_array_equal(again.fractions, gz2.fractions)
         assert again.ids.tolist() == gz2.ids.tolist() and not len(again.found)
-    write_table(converted(gz2, 'kaggle'), tmp_path/'x.csv')
+    write_table(convert_labels(gz2, 'kaggle'), tmp_path/'x.csv')
     kaggle = read_labels(tmp_path/'x.csv')
     assert (len(kaggle), kaggle.form, len(GZ2.audit(pd.DataFrame(kaggle.fractions, columns=GZ2.columns), tol=1e-4))) == (19761, 'fractions of all volunteers', 0)
     for q, (ours, theirs) in enumerate(zip(gz2.schema.slices, GZ2.slices)):
@@ -146,7 +146,7 @@ def test_rings(surveys):
 # Tables that are printed in papers
 
 def printed_candels(surveys):
-    "The rows of CANDELS that are printed, as the catalogue has them"
+    "The rows of CANDELS that are printed, as the catalog has them"
     text = (surveys/'gzcandels_table_rows.tex').read_text().replace('\\_', '_')
     rows = {}
     for line in text.splitlines():
@@ -202,7 +202,7 @@ def test_hubble(surveys, tmp_path):
 
 # The trees as galaxy-datasets publishes them
 
-AFTER_EDGE_ON = 'in the catalogue, its votes are as many as those for not edge-on'
+AFTER_EDGE_ON = 'in the catalog, its votes are as many as those for not edge-on'
 AFTER_SPIRAL = 'asked of those who saw spiral arms'
 NOT_ARTIFACTS = 'asked after smooth and after featured; theirs can name one parent only, and has none'
 CLUMPS = 'theirs leaves the question out, since it follows several answers'
@@ -393,7 +393,7 @@ def test_several_campaigns_in_one_table():
     labels = to_labels(both.reset_index(drop=True))
     assert labels.schema.campaigns == ['gz2-catalogue', 'decals-dr5'] or labels.schema.campaigns == ['decals-dr5', 'gz2-catalogue']
     for name, rows, votes in (('decals-dr5', slice(0, 30), v), ('gz2-catalogue', slice(30, 60), w)):
-        columns = labels.schema.part(name)[1]
+        columns = labels.schema.campaign(name)[1]
         np.testing.assert_array_equal(labels.counts[rows][:, columns], votes)
         assert labels.counts[rows].sum() == votes.sum()
 
@@ -513,5 +513,5 @@ def test_a_schema_of_ones_own_may_have_any_names(tmp_path):
 
 def test_every_name_of_an_answer_finds_its_campaign():
     for name, o in CAMPAIGNS.items():
-        best = find_forms(o.schema.columns)
+        best = match_campaigns(o.schema.columns)
         assert [b.campaign.schema.name for b in best] == [name] and len(best[0]) == len(o.schema.questions)

@@ -11,7 +11,7 @@ from astropy.io import fits
 from PIL import Image
 
 from gz_fastai.core import BadInput
-from gz_fastai.data.fits import Reading, choose_reading
+from gz_fastai.data.fits import ImageSpec, fit_image_spec
 from gz_fastai.data.images import as_image, find_images
 from gz_fastai.data.store import Store
 
@@ -51,14 +51,14 @@ def test_every_real_file_is_listed():
 def test_real_file(name, tmp_path):
     file, expected = Path(SURVEYS)/name, FILES[name]
     if isinstance(expected, str):
-        with pytest.raises(BadInput, match=expected) as e: as_image(file).read(reading=choose_reading([file])[0])
+        with pytest.raises(BadInput, match=expected) as e: as_image(file).read(reading=fit_image_spec([file])[0])
         assert name in str(e.value)
         return
     shape, channels, arcsec = expected
-    reading, _ = choose_reading([file])
+    reading, _ = fit_image_spec([file])
     px, info = as_image(file).read(reading=reading)
     assert (px.shape, ''.join(reading.channels), px.dtype) == (shape, channels, np.uint8)
-    assert close(as_image(file).read(reading=Reading(fov=40.))[1]['arcsec'], arcsec)
+    assert close(as_image(file).read(reading=ImageSpec(fov=40.))[1]['arcsec'], arcsec)
     if '.fits' not in name: return
     assert info['filled'] == 0 and np.median(px) < 30 and px.max() > 100      # the sky is dark, and something shines
     fov = replace(reading, fov=4.)
@@ -73,7 +73,7 @@ def test_colors_are_those_of_another_renderer():
     "Lupton's own recipe, as astropy has it, with the scales of the Legacy Surveys' pictures: g 6.0, r 3.4, z 2.2"
     from astropy.visualization import make_lupton_rgb
     files = [Path(SURVEYS)/f'example_{o}.fits' for o in 'ab']
-    reading, notes = choose_reading(files)
+    reading, notes = fit_image_spec(files)
     for f in files:
         g, r, z = fits.getdata(f)[:, ::-1].astype(float)
         ref = make_lupton_rgb(2.2*z, 3.4*r, 6*g, Q=8, stretch=.5)
@@ -87,7 +87,7 @@ def test_colors_are_those_of_another_renderer():
 def test_brightness_and_colors_are_like_those_of_the_published_pictures():
     "The PNGs show other galaxies than the FITS files of their names: only the level of the sky and the mean color compare"
     files = [Path(SURVEYS)/f'example_{o}.fits' for o in 'ab']
-    reading, _ = choose_reading(files)
+    reading, _ = fit_image_spec(files)
     color, sky = {}, {}
     for f in (*files, *(o.with_suffix('.png') for o in files)):
         px = as_image(f).read(reading=reading)[0].reshape(-1, 3).astype(float)
@@ -103,7 +103,7 @@ def test_brightness_and_colors_are_like_those_of_the_published_pictures():
 def test_nothing_is_slow():
     "A FITS image takes about as long as with a stretch of its own, which it had before"
     file = Path(SURVEYS)/'example_a.fits'
-    reading, _ = choose_reading([file])
+    reading, _ = fit_image_spec([file])
     def best(**kwargs):
         times = []
         for _ in range(9):
@@ -142,7 +142,7 @@ def test_a_truncated_file_and_one_without_a_band_are_named(survey):
     (survey/'2.fits').unlink()
     write(survey/'2.fits', np.random.default_rng(0).normal(size=(2, 80, 80)), BANDS='gr')
     files = sorted(survey.glob('*.fits'))
-    reading, _ = choose_reading(files)
+    reading, _ = fit_image_spec(files)
     bad = Store.open(files, size=32, folder=survey/'stores', unreadable='skip', reading=reading).bad
     assert bad.file.tolist() == ['1.fits', '2.fits'] and 'has the bands g, r, not z' in bad.problem.iloc[1]
     with pytest.raises(BadInput, match='1.fits'): Store.open(files, size=32, folder=survey/'stores', reading=reading)
@@ -150,8 +150,8 @@ def test_a_truncated_file_and_one_without_a_band_are_named(survey):
 
 def test_wrong_names_of_bands(survey):
     files = sorted(survey.glob('*.fits'))
-    with pytest.raises(BadInput, match='has the bands g, r, z, not y'): choose_reading(files, 'g,r,y')
-    assert choose_reading(files, 'g,r')[0].channels == ('r', 'g')
+    with pytest.raises(BadInput, match='has the bands g, r, z, not y'): fit_image_spec(files, 'g,r,y')
+    assert fit_image_spec(files, 'g,r')[0].channels == ('r', 'g')
 
 
 def test_huge_headers_end_soon(survey):
@@ -173,7 +173,7 @@ def test_jpegs_among_fits_are_not_stretched(survey):
     gray = np.random.default_rng(0).integers(0, 255, (80, 80, 3), dtype='uint8')
     Image.fromarray(gray).save(survey/'a.png')
     files = sorted([*survey.glob('*.fits'), survey/'a.png'])
-    reading, notes = choose_reading(files)
+    reading, notes = fit_image_spec(files)
     assert 'from 6 of 6 FITS images' in notes[-1]
     np.testing.assert_array_equal(as_image(survey/'a.png').read(reading=reading)[0], gray)
     assert len(Store.open(files, crop=60, size=32, folder=survey/'stores', reading=reading).bad) == 0

@@ -18,10 +18,10 @@ from ..core import *
 from .schema import *
 from .images import *
 from .fits import *
+from .tables import *
 from .labels import *
-from .votes import *
 from .find import *
-from .catalogue import *
+from .catalog import *
 
 # %% ../../nbs/16_data.audit.ipynb #aa4a703d
 _FINGERPRINT_SIDE = 32 # pixels
@@ -110,9 +110,9 @@ def audit_folder(
     images=None,     # folder or zip of images, if there are several
     read:bool=False, # read all images too
     crop:int=180,    # side of the central square that a view shows, pixels
-    bands:str='',    # names of the bands of FITS images, as for choose_reading
+    bands:str='',    # names of the bands of FITS images, as for fit_image_spec
     fov:float=None,  # side of a view in arcseconds, instead of the crop
-    form:str=None,   # what bare columns hold, as for Catalogue
+    form:str=None,   # what bare columns hold, as for Catalog
 ) -> dict: # path, labels, images, rows, files, size (and mode of most), read, ok, findings, notes, what volunteers said
     "All that is wrong with the galaxies of a folder; raises `BadInput` if the folder or the list does not exist."
     refuse(not Path(path).exists(), 'no such folder', file=path)
@@ -128,7 +128,7 @@ def audit_folder(
         told,others = told.keyed_by(located.key),located.others
         own = [(r, f) for r in np.flatnonzero(~pd.Index(told.ids).duplicated()) for f in located.files[r]]
         files = [f for _,f in own] + [f for same in others.values() for f in same]
-        reading,chosen = choose_reading(files, bands, fov)
+        reading,chosen = fit_image_spec(files, bands, fov)
         problem,extra = f'no row in {file.name}',[(i, f) for i,o in sorted(others.items()) for f in o]
         found += located.findings + [Finding('extra image', problem, file=f, id=i) for i,f in extra]
         kind = 'split'

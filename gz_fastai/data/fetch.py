@@ -10,7 +10,7 @@ import shutil, zipfile
 from pathlib import Path
 
 from ..core import *
-from .labels import _IMAGES, _LABELS
+from .tables import _IMAGES, _LABELS
 
 # %% ../../nbs/15_data.fetch.ipynb #d7cff9a3
 _COMPETITION = 'galaxy-zoo-the-galaxy-challenge'
@@ -22,7 +22,7 @@ def _is_zip(file): return Path(file).is_file() and zipfile.is_zipfile(file)
 
 def fetch_competition(
     folder, # where to put the files
-) -> Path:  # the folder, for Catalogue
+) -> Path:  # the folder, for Catalog
     """Download the competition's files; raises `BadInput` with what to do if kagglehub is missing, Kaggle refuses,
     or the folder cannot be written to."""
     try: import kagglehub

@@ -15,10 +15,10 @@ from ..core import *
 from ..files import *
 from .schema import *
 from .images import *
-from .labels import *
-from .labels import _LABELS, _IMAGES
+from .tables import *
+from .tables import _LABELS, _IMAGES
 from .campaigns import *
-from .votes import *
+from .labels import *
 from .sample import *
 
 # %% ../../nbs/13a_data.find.ipynb #d9f8f3b0
@@ -51,8 +51,9 @@ def label_source(
         if o.exists(): return o
     refuse(labels, 'no such file', file=path/(labels or ''))
     def has_labels(columns):
-        if schema is None: return bool(find_forms(columns))
-        return set(schema.columns) <= set(columns) or len(Form(campaign_of(schema), columns)) == len(schema.questions)
+        if schema is None: return bool(match_campaigns(columns))
+        match = ColumnMatch(campaign_of(schema), columns)
+        return set(schema.columns) <= set(columns) or len(match) == len(schema.questions)
     tables = _tables(path)
     fit = [o for o,columns in tables.items() if has_labels(columns)]
     if len(fit) == 1: return fit[0]

@@ -21,7 +21,7 @@ from PIL import Image
 
 from ..core import *
 from ..files import *
-from .labels import *
+from .tables import *
 
 # %% ../../nbs/11_data.images.ipynb #0df1a90e
 _IMAGE_NAME = re.compile(r'(.+)\.(?:jpe?g|png|tiff?|fits?(?:\.[gf]z)?)', re.I | re.S)

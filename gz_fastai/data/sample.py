@@ -19,7 +19,7 @@ from ..core import *
 from ..files import *
 from .schema import *
 from .campaigns import *
-from .labels import _IMAGES, _LABELS
+from .tables import _IMAGES, _LABELS
 
 # %% ../../nbs/13_data.sample.ipynb #f228033a
 _FRAME = 212 # side of the frame that is rendered, pixels

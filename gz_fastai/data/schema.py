@@ -192,7 +192,7 @@ def totals(self:Schema,
     raise BadInput(f'schema {self.name}: expected {len(self)} columns, got an array of shape {counts.shape}')
 
 @patch
-def spread(self:Schema,
+def per_column(self:Schema,
     values, # (..., questions) one for each question
 ) -> np.ndarray: # (..., columns) that of its question for each column
     "A value per question as a value per column."
@@ -203,15 +203,16 @@ def shares(self:Schema,
     counts, # (..., columns) votes for each answer
 ) -> np.ndarray: # (..., columns) P(answer | the question was asked); undecided where nobody was asked
     "What the volunteers who were asked each question said; raises `BadInput` on a wrong number of columns."
-    total = self.spread(self.totals(counts))
-    return np.where(total > 0, np.asarray(counts, dtype=float)/np.where(total > 0, total, 1), 1/self.spread(self.sizes))
+    total = self.per_column(self.totals(counts))
+    shares = np.asarray(counts, dtype=float)/np.where(total > 0, total, 1)
+    return np.where(total > 0, shares, 1/self.per_column(self.sizes))
 
 @patch
 def fractions(self:Schema,
     counts, # (..., columns) votes for each answer
 ) -> np.ndarray: # (..., columns) cumulative vote fractions; 0 for the answers to a question that nobody was asked
     "The vote fractions that follow from votes: the product along the tree of what those who were asked said."
-    return np.where(self.spread(self.totals(counts)) > 0, self.cumulative(self.shares(counts)), 0.)
+    return np.where(self.per_column(self.totals(counts)) > 0, self.cumulative(self.shares(counts)), 0.)
 
 # %% ../../nbs/10_data.schema.ipynb #712ca31b
 @patch
@@ -233,7 +234,7 @@ def routes(self:Schema) -> list: # for each column, tuples of columns: itself, i
 
 # %% ../../nbs/10_data.schema.ipynb #225f4d92
 @patch
-def only(self:Schema,
+def subset(self:Schema,
     questions, # positions of those to keep
 ) -> tuple:    # (Schema, positions of its columns)
     "The schema with some of its questions."
@@ -272,13 +273,13 @@ def campaigns(self:Schema) -> list:
     return list(dict.fromkeys(q.campaign or self.name for q in self.questions))
 
 @patch
-def part(self:Schema,
+def campaign(self:Schema,
     name:str, # one of campaigns
 ) -> tuple:   # (Schema, positions of its columns)
     "One of the campaigns that a schema joins; raises `BadInput` where there is none of that name."
     check_choice('campaign', name, self.campaigns)
     if self.campaigns == [name]: return self,np.arange(len(self))
-    part,columns = self.only([i for i,q in enumerate(self.questions) if q.campaign == name])
+    part,columns = self.subset([i for i,q in enumerate(self.questions) if q.campaign == name])
     questions = [replace(q, campaign=None) for q in part.questions]
     return Schema(name, questions, part.columns, self.id_column),columns
 
@@ -306,7 +307,7 @@ def audit(self:Schema,
 
 # %% ../../nbs/10_data.schema.ipynb #4d5fd1a9
 @patch
-def favored(self:Schema,
+def leading_answer(self:Schema,
     frac, # (..., columns) vote fractions
 ) -> np.ndarray: # (..., questions) position of the leading answer, whether or not the question counts as asked
     "The answer with the largest fraction; raises `BadInput` on a wrong number of columns."
@@ -322,7 +323,7 @@ def describe(self:Schema,
 ) -> list:         # (answer, P(answer | asked)) per question that was asked, in the order of the tree
     "The leading answers in words; raises `BadInput` on a wrong number of columns."
     cond,res = self.conditional(frac),[]
-    for q,s,i,was_asked in zip(self.questions, self.slices, self.favored(frac), self.was_asked(frac, min_asked)):
+    for q,s,i,was_asked in zip(self.questions, self.slices, self.leading_answer(frac), self.was_asked(frac, min_asked)):
         if not was_asked: continue
         if i < len(q.answers): res.append((q.answers[i], float(cond[s][i])))
         else: res.append((f'not {q.answers[0]}', 1-float(cond[s.start])))
@@ -334,4 +335,4 @@ def leading(self:Schema,
     frac, # (n, columns) vote fractions
 ) -> np.ndarray: # (n, questions) position of the leading answer; -1 where the question does not count as asked
     "The leading answer to each question; raises `BadInput` on a wrong number of columns."
-    return np.where(self.was_asked(frac), self.favored(frac), -1)
+    return np.where(self.was_asked(frac), self.leading_answer(frac), -1)

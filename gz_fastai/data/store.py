@@ -61,7 +61,7 @@ def stored_pixels(
     return _resized(px, side, (cx-half, cy-half, cx+half, cy+half))
 
 # %% ../../nbs/17_data.store.ipynb #77c08f0d
-def _decode(image, crop, size, reading=Reading()):
+def _decode(image, crop, size, reading=ImageSpec()):
     "The stored pixels of an image, its width and height, the side of its view in its pixels, and how many were filled"
     square,side = stored_geometry(crop, size, reading.fov)
     if isinstance(image, np.ndarray):
@@ -83,7 +83,7 @@ def read_stored(
     image,    # a path, a URL, from find_images, or an (h, w, channels) array of bytes
     crop:int, # side of the central square that a view shows, in pixels of the original
     size:int, # side of a view, pixels
-    reading:Reading=Reading(), # how files are read
+    reading:ImageSpec=ImageSpec(), # how files are read
 ) -> np.ndarray: # (side, side, channels) uint8, see stored_geometry
     "The stored pixels of an image; raises `BadInput` if it cannot be read."
     return _decode(image, crop, size, reading)[0]
@@ -113,7 +113,7 @@ class Store:
     @property
     def size(self): return self.info['size']          # of a view, pixels
     @property
-    def reading(self): return Reading.from_dict(self.info['reading'])     # how the files were read
+    def reading(self): return ImageSpec.from_dict(self.info['reading'])     # how the files were read
     @property
     def side(self): return self.pixels.shape[1]       # of what is stored, pixels
     @property
@@ -252,17 +252,17 @@ def _build(done, files, crop, size, unreadable, reading):
 # %% ../../nbs/17_data.store.ipynb #f58920a4
 @patch(cls_method=True)
 def open(cls:Store,
-    files,        # the images, from Catalogue.files or find_images, in the order of the rows
+    files,        # the images, from Catalog.files or find_images, in the order of the rows
     crop:int=180, # side of the central square that a view shows, in pixels of the original
     size:int=64,  # side of a view, pixels
     folder=None,  # where stores are kept; default: stores in cache_home()
     unreadable:str='fatal', # an image that cannot be read: 'fatal' or 'skip'
-    reading:Reading=Reading(), # how files are read
+    reading:ImageSpec=ImageSpec(), # how files are read
 ) -> Store:
     """The store of these files, built if needed; raises `BadInput` on an unreadable image, unless those are skipped,
     and if the store cannot be written."""
     check_choice('unreadable', unreadable, ['fatal', 'skip'])
-    refuse(files is None or not len(files), 'there are no image files', remedy='name them when the catalogue is made')
+    refuse(files is None or not len(files), 'there are no image files', remedy='name them when the catalog is made')
     files = list(map(as_image, files))
     done = Path(folder or cache_home()/'stores')/_digest(files, crop, size, reading)
     store = _load_if_complete(done, files, crop, size, reading)

@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 from ..core import *
 from ..data.schema import *
 from ..data.fits import *
+from ..data.tables import *
 from ..data.labels import *
-from ..data.votes import *
 from ..data.images import *
 from ..data.store import *
 from ..inference.predict import *
@@ -83,7 +83,7 @@ class Gallery:
         self.observed = rows(labels.fractions)
         if labels.counts is not None:
             self.counts = rows(labels.counts)
-            self.observed[~self.schema.spread(self.schema.totals(self.counts) > 0)] = np.nan
+            self.observed[~self.schema.per_column(self.schema.totals(self.counts) > 0)] = np.nan
         table = labels.table.set_axis(labels.table.columns.map(str), axis=1).reset_index(drop=True)
         known = table.columns.isin([self.schema.id_column, *self.schema.columns, *self.table.columns])
         table = table.loc[:, ~known & ~table.columns.duplicated(keep=False)]
@@ -119,7 +119,7 @@ def _quantities(self:Gallery):
         name = f'taught:{q}={a}'
         if (q, a) in answered: res[name] = 'Marks',self.words(name),lambda q=q, a=a: self.taught(q, a)
     def conditional():
-        asked = self.schema.spread(self.schema.was_asked(self.mean))
+        asked = self.schema.per_column(self.schema.was_asked(self.mean))
         return np.where(asked, self.schema.conditional(self.mean), np.nan).astype('float32')
     fractions = [('all', 'Predicted, all volunteers', lambda: self.mean),
                  ('asked', 'Predicted, those asked', lambda: self._once('conditional', conditional))]
@@ -240,7 +240,7 @@ def pixels(self:Gallery,
     "The picture of a galaxy; raises `BadInput` if it cannot be read."
     info,image = self.runs[0].info,self.image(i)
     if not whole: return _seen(image, info)
-    return three_bands(image.read(reading=Reading.from_dict(info.get('reading')))[0])
+    return three_bands(image.read(reading=ImageSpec.from_dict(info.get('reading')))[0])
 
 # %% ../../nbs/62_explore.gallery.ipynb #cbd995ca
 def picture(

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 
 from ..core import *
 from ..data.schema import *
-from ..data.labels import *
+from ..data.tables import *
 
 # %% ../../nbs/61_explore.marks.ipynb #8df27635
 _MARKED = {'1': True, '1.0': True, '0': False, '0.0': False, '': False, 'nan': False} # what a cell may say

@@ -19,9 +19,9 @@ from ..experiment import *
 from ..data.schema import *
 from ..data.images import *
 from ..data.fits import *
+from ..data.tables import *
 from ..data.labels import *
-from ..data.votes import *
-from ..data.catalogue import *
+from ..data.catalog import *
 from ..model.onnx import *
 from ..inference.predict import *
 from ..inference.survey import *
@@ -106,16 +106,16 @@ def cached_predictions(
 # %% ../../nbs/63_explore.opening.ipynb #346e51c1
 def open_gallery(
     runs,             # folders of runs or cross-validations, hf-hub:OWNER/NAME, or .onnx files
-    images,           # folder or zip of images, list of paths or parquet, as for predict_survey; or a Catalogue
+    images,           # folder or zip of images, list of paths or parquet, as for predict_survey; or a Catalog
     predictions=None, # of each run, a file or folder that gz_fastai_predict wrote; default: predicted now
-    labels=None,      # table with what volunteers said; default: that of a Catalogue
+    labels=None,      # table with what volunteers said; default: that of a Catalog
     marks='marks.csv', # CSV file where marks are kept
     device:str='auto', # as for predict_images
-    form:str=None,    # what bare columns of the labels hold, as for Catalogue
+    form:str=None,    # what bare columns of the labels hold, as for Catalog
 ) -> Gallery:
     "A gallery of images with what runs predict for them; raises `BadInput` if something is wrong."
-    if isinstance(images, Catalogue):
-        refuse(images.images is None, 'this catalogue has no folder of images', remedy='give the images themselves')
+    if isinstance(images, Catalog):
+        refuse(images.images is None, 'this catalog has no folder of images', remedy='give the images themselves')
         images,labels = images.images,images.labels_file if labels is None else labels
     members,_ = member_runs(runs)
     first,schema = members[0],members[0].schema
@@ -127,7 +127,7 @@ def open_gallery(
     marks = Marks(marks, schema)
     check_place(marks.file)
     labels = None if labels is None else read_labels(labels, schema, form)
-    listed = images_by_id(images, schema, Reading.from_dict(first.info.get('reading')).bands)
+    listed = images_by_id(images, schema, ImageSpec.from_dict(first.info.get('reading')).bands)
     refuse(labels is not None and not listed.keys() & set(labels.ids), 'none of the images has a label', file=images,
            remedy='compare the IDs with the names of the images')
     sources = given or [cached_predictions(r, images, listed, device) for r in members]

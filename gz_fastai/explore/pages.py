@@ -188,7 +188,7 @@ def looks(self:Pages,
         first = int(views.mean(0)[g.schema.slices[0]].argmax())
         seen,falls = g.attribution(i, first)
     mean,cond,answers = views.mean(0),g.schema.conditional(views),g.schema.answers
-    each = zip(g.schema.questions, g.schema.slices, g.schema.favored(mean), g.schema.was_asked(mean))
+    each = zip(g.schema.questions, g.schema.slices, g.schema.leading_answer(mean), g.schema.was_asked(mean))
     leading = [s.start+k for q,s,k,asked in each if asked and k < len(q.answers)]
     rows = [(answers[c], *[f'{fn(cond[:, c]):.3f}' for fn in (np.mean, np.std, np.min, np.max)]) for c in leading]
     largest = max(float(np.abs(falls).max()), 1e-6)

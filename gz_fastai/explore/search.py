@@ -10,8 +10,8 @@ import numpy as np
 
 from ..core import *
 from ..data.schema import *
-from ..model.votes import *
-from ..model.votes import _position
+from ..model.likelihood import *
+from ..model.likelihood import _position
 
 # %% ../../nbs/60_explore.search.ipynb #0f4af1df
 def unit_features(
@@ -84,8 +84,8 @@ def vote_pvalue(
     if counts is None: counts = np.asarray(observed, dtype=float)*_VOLUNTEERS
     counts = np.nan_to_num(np.asarray(counts, dtype=float)).round()
     conc = to_concentrations(frac, fit_concentration(frac, counts, schema), schema)
-    total,n = [schema.spread(schema.totals(o)) for o in (conc, counts)]
-    compared = (n >= _LEAST_VOTES) & (schema.spread(schema.sizes) > 1)
+    total,n = [schema.per_column(schema.totals(o)) for o in (conc, counts)]
+    compared = (n >= _LEAST_VOTES) & (schema.per_column(schema.sizes) > 1)
     p = np.full(counts.shape, 2.)
     p[compared] = _two_sided(*[o[compared] for o in (counts, conc, total-conc, n)])
     some = compared.any(1)

@@ -13,26 +13,26 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from ..core import *
-from ..data.labels import *
+from ..data.tables import *
 from ..data.fits import *
-from ..data.catalogue import *
+from ..data.catalog import *
 from ..data.store import *
 from ..model.metrics import *
 from .predict import *
 
 # %% ../../nbs/31_inference.baselines.ipynb #27676579
 def mean_label(
-    cat:Catalogue, # the galaxies
+    cat:Catalog, # the galaxies
     rows,          # some of them
 ) -> np.ndarray:   # (columns,)
     "The mean label over some galaxies; where votes are given, of each answer over those that were asked, 0 where none was."
     labels = cat.labels[rows]
     if cat.counts is None: return labels.mean(0, dtype=float)
-    asked = cat.schema.spread(cat.schema.totals(cat.counts[rows]) > 0)
+    asked = cat.schema.per_column(cat.schema.totals(cat.counts[rows]) > 0)
     return (labels*asked).sum(0, dtype=float)/asked.sum(0).clip(1)
 
 def constant_baselines(
-    cat:Catalogue, # the galaxies
+    cat:Catalog, # the galaxies
     n:int=None,    # predictions for so many galaxies; default: for those held out
 ) -> dict:         # name -> (n, columns) predicted fractions
     "All zeros, all ones, and the mean label of the training galaxies."
@@ -55,11 +55,11 @@ def center_colors(
 
 # %% ../../nbs/31_inference.baselines.ipynb #429baaf0
 def _all_colors(store, new, side):
-    "Colors of the catalogue's galaxies, followed by those of `new`"
+    "Colors of the catalog's galaxies, followed by those of `new`"
     return np.concatenate([center_colors(o, side) for o in (store, new) if o is not None])
 
 def _predicted(cat, new):
-    "Rows to predict: the galaxies held out, or those of `new`, which follow the catalogue's"
+    "Rows to predict: the galaxies held out, or those of `new`, which follow the catalog's"
     return cat.valid if new is None else np.arange(len(cat), len(cat)+len(new))
 
 def _group_means(groups, cat, train):
@@ -75,7 +75,7 @@ def _clusters(colors, k, train):
 
 # %% ../../nbs/31_inference.baselines.ipynb #d56a10dd
 def central_pixel(
-    cat:Catalogue,  # the galaxies
+    cat:Catalog,  # the galaxies
     store:Store,    # their pixels
     new:Store=None, # the pixels of the galaxies to predict; default: those held out
     max_clusters:int=64, # to try: 1, 2, 4 ... up to this
@@ -95,7 +95,7 @@ def central_pixel(
 
 # %% ../../nbs/31_inference.baselines.ipynb #d590aa6e
 def kaggle_central_pixel(
-    cat:Catalogue,  # the galaxies
+    cat:Catalog,  # the galaxies
     store:Store,    # their pixels
     new:Store=None, # the pixels of the galaxies to predict; default: those held out
 ) -> np.ndarray:    # (galaxies to predict, columns)
@@ -107,7 +107,7 @@ def kaggle_central_pixel(
 
 # %% ../../nbs/31_inference.baselines.ipynb #05b033d6
 def all_baselines(
-    cat:Catalogue,  # the galaxies
+    cat:Catalog,  # the galaxies
     store:Store,    # their pixels
     new:Store=None, # the pixels of the galaxies to predict; default: those held out
 ) -> dict:          # name -> (galaxies to predict, columns) predicted fractions
@@ -118,10 +118,10 @@ def all_baselines(
 
 # %% ../../nbs/31_inference.baselines.ipynb #752083cb
 def write_baselines(
-    cat:Catalogue, # the galaxies
+    cat:Catalog, # the galaxies
     out,           # folder to write the submissions to
     images=None,   # folder or zip of images to predict; default: the validation galaxies
-    bands:str=None, # of FITS images, as for choose_reading
+    bands:str=None, # of FITS images, as for fit_image_spec
     fov:float=None, # side of a view, arcseconds
 ) -> dict:         # name -> (RMSE on the validation galaxies, low and high end of its 95% interval)
     "Score the baselines and write a submission of each; raises `BadInput` where the folder is not empty."
@@ -129,7 +129,7 @@ def write_baselines(
     empty = out.is_dir() and not any(out.iterdir())
     refuse(out.exists() and not empty, 'is not an empty folder', file=out, remedy='choose another one')
     check_place(out)
-    reading,_ = choose_reading(cat.files, bands, fov)
+    reading,_ = fit_image_spec(cat.files, bands, fov)
     ids,files = image_ids(images, None, cat.schema, reading.bands) if images else (cat.ids[cat.valid],None)
     store = Store.open(cat.files, reading=reading)
     own = all_baselines(cat, store)

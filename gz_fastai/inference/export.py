@@ -48,7 +48,7 @@ class _Network(nn.Module):
     def __init__(self, bundle, views):
         super().__init__()
         self.model,loss,info = bundle.model()
-        fov = Reading.from_dict(info.get('reading')).fov
+        fov = ImageSpec.from_dict(info.get('reading')).fov
         self.act,self.size,self.side = loss.act,info['size'],stored_geometry(info['crop'], info['size'], fov)[1]
         mean,std = [255*torch.tensor(o)[:, None, None] for o in info['stats']]
         buffers = dict(grids=_grids(views, self.model[0], self.size, self.side), mean=mean, std=std)
@@ -68,7 +68,7 @@ class PixelsToFractions(nn.Module):
     "Trained networks as one module; raises `BadInput` unless they look at the same pixels and answer the same questions."
     def __init__(self,
         runs,        # one or several of what open_network takes
-        views:int=1, # a number in VIEWS
+        views:int=1, # a number in VIEW_SETS
     ):
         super().__init__()
         members,weights = member_runs(runs)
@@ -94,11 +94,11 @@ _TOLERANCE = 1e-4 # of a fraction
 def _examples(module, images, n=24):
     "Stored pixels to compare on, (n, side, side, channels)"
     info = module.members[0].info
-    reading = Reading.from_dict(info.get('reading'))
+    reading = ImageSpec.from_dict(info.get('reading'))
     folder = images or make_sample(n)/'images_training_rev1'
     files = [o[0] for o in find_images(folder, reading.bands if images else ()).values()][:n]
     refuse(not files, 'contains no images', file=images)
-    seen = reading if images else Reading()
+    seen = reading if images else ImageSpec()
     pixels = np.stack([read_stored(o, info['crop'], info['size'], seen) for o in files])
     return torch.tensor(pixels if pixels.shape[-1] == reading.n else pixels[..., :1].repeat(reading.n, -1))
 
@@ -302,7 +302,7 @@ def export_hub(
     repo:str=None, # OWNER/NAME of a page to upload it to
 ) -> Path:     # the folder
     "Write the files of a page, and upload them; raises `BadInput` if something is wrong, or the hub cannot be reached."
-    network,out = load(run),Path(out)
+    network,out = load_network(run),Path(out)
     refuse(isinstance(network, OnnxModel), 'holds no PyTorch network', file=network.path)
     wrong = repo is not None and (repo.count('/') != 1 or '' in repo.split('/'))
     refuse(wrong, f'repo must be OWNER/NAME, not {repo!r}')

@@ -45,7 +45,7 @@ class NetworkInfo(Checked):
     stats:tuple[tuple[float, ...], tuple[float, ...]] # mean and standard deviation of each channel
     schema:Schema        # of the answers
     trained_on:TrainedOn # the training galaxies
-    reading:Reading=Reading() # how files are read
+    reading:ImageSpec=ImageSpec() # how files are read
 
     def check(self):
         n = self.reading.n

@@ -15,7 +15,7 @@ import torch
 from ..core import *
 from ..fields import *
 from ..data.schema import *
-from ..data.catalogue import *
+from ..data.catalog import *
 from .losses import *
 from .metrics import *
 
@@ -46,11 +46,11 @@ def recalibrate(
 ) -> np.ndarray:       # (n, columns)
     "Fractions to the power 1/temperature, times exp(offset), with the same sum for each question as before; raises `BadInput` for wrong numbers."
     numbers = checked_recalibration(numbers, schema)
-    power = 1/schema.spread(numbers['temperatures'])
+    power = 1/schema.per_column(numbers['temperatures'])
     cond = schema.conditional(frac) if tree else np.asarray(frac, dtype=float)
     yes,no = cond.clip(0, 1)**power*np.exp(numbers['offsets']),(1-cond).clip(0, 1)**power
     if not tree: return yes/(yes+no)
-    alone = schema.spread(schema.sizes) == 1     # 'no' has no column
+    alone = schema.per_column(schema.sizes) == 1     # 'no' has no column
     return schema.cumulative(np.where(alone, yes/(yes+no), schema.shares(yes)))
 
 # %% ../../nbs/21c_model.recalibration.ipynb #24f6457d
@@ -62,7 +62,7 @@ def fit_recalibration(
     schema,asked = scored.schema,torch.tensor(scored.known)
     refuse(not asked.any(), 'nobody voted on these galaxies')
     yes = torch.tensor(schema.conditional(scored.pred) if tree else scored.pred).clip(1e-9, 1-1e-9)
-    single = torch.tensor((schema.spread(schema.sizes) == 1) | (not tree))
+    single = torch.tensor((schema.per_column(schema.sizes) == 1) | (not tree))
     raw,act = yes.log()-single*(-yes).log1p(),(GroupedSoftmax if tree else Sigmoid)(schema)     # raw outputs of these
     said,question = torch.tensor(scored.targ).where(asked, 0.),torch.tensor(schema.question_of)
     penalty = .1/asked.any(1).sum()

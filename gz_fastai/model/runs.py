@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from ..core import *
 from ..fields import *
 from ..experiment import *
-from ..data.labels import *
+from ..data.tables import *
 from .metrics import *
 from .bundle import *
 

@@ -227,7 +227,7 @@ def tree_means(
     schema,there,asked = scored.schema,scored.answered.copy(),scored.schema.asked(scored.targ)
     for q,parents in enumerate(schema.parents):       # nobody reached it, and that is known: a fraction of 0
         if parents: there[:, q] |= (asked[:, q] <= 0) & there[:, schema.question_of[list(parents)]].all(1)
-    there = schema.spread(there)
+    there = schema.per_column(there)
     return [(o*there).sum(0)/there.sum(0).clip(1) for o in (scored.pred, scored.targ)]
 
 # %% ../../nbs/50_report.figures.ipynb #feea4808

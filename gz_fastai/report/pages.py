@@ -27,7 +27,7 @@ from ..data.images import *
 from ..data.fits import *
 from ..data.store import *
 from ..data.loaders import describe_votes
-from ..model.votes import *
+from ..model.likelihood import *
 from ..model.metrics import *
 from ..model.runs import *
 from ..inference.baselines import *
@@ -90,10 +90,10 @@ class _Subject:
         self.info,self.questions = self.runs[0].info,self.scored.questions()
         self.config = Config.from_stored(exp.requested, exp.path)
 
-    def catalogue(self):
+    def catalog(self):
         "Its galaxies; `None` if they are gone, or others"
         if self.config.data is None and not self.info['trained_on']['synthetic']: return None      # from a table
-        try: cat = config_catalogue(self.config, verbose=False)
+        try: cat = config_catalog(self.config, verbose=False)
         except (BadInput, OSError): return None
         rows = pd.Index(cat.ids).get_indexer(self.scored.ids)
         same = (rows >= 0).all() and np.allclose(cat.labels[rows], self.scored.targ, atol=1e-5)
@@ -110,7 +110,7 @@ def _score(subject, cat):
     rows = [(subject.name, m['rmse'], m['interval']), *[(k, v, None) for k,v in known.items() if v is not None]]
     if not alone:
         store = Store.open(cat.files, crop=info['crop'], size=info['size'], unreadable='skip',
-                           reading=Reading.from_dict(info.get('reading')))
+                           reading=ImageSpec.from_dict(info.get('reading')))
         good = cat.exclude(store.bad.row)
         baselines = {k: Scored.of(good, p) for k,p in all_baselines(good, store).items()}
         rows += [(k, o.rmse(), o.interval()) for k,o in baselines.items()]
@@ -118,7 +118,7 @@ def _score(subject, cat):
     rows.sort(key=lambda row: row['rmse'])
     scale = rows[-2 if len(rows) > 1 else 0]['rmse']     # all ones is far beyond
     return dict(rmse=m['rmse'], interval=m['interval'], galaxies=m['galaxies'], rows=rows, scale=scale,
-                accuracy=_mean(per.accuracy), clear_accuracy=_mean(per.clear_accuracy), majority=CLEAR,
+                accuracy=_mean(per.accuracy), clear_accuracy=_mean(per.clear_accuracy), majority=CLEAR_MAJORITY,
                 literature=LITERATURE if subject.scored.schema == GZ2 else {})
 
 # %% ../../nbs/51_report.pages.ipynb #e5cf1285
@@ -156,13 +156,13 @@ def _votes(subject):
     "What votes say of the predictions, question by question and answer by answer; `None` if labels are fractions"
     scored,m = subject.scored,subject.exp.metrics
     if scored.counts is None: return None
-    known,answers = scored.accuracy(ENOUGH),answer_deviation(scored.pred, scored.counts, scored.schema)
+    known,answers = scored.accuracy(MIN_VOTES),answer_deviation(scored.pred, scored.counts, scored.schema)
     rows = pd.DataFrame(m.get('questions', [{}]*len(known)), index=known.index)
     rows = rows.reindex(columns=['nll', 'coverage_0.5', 'coverage_0.9'])
     rows = rows.assign(question=subject.questions.question, accuracy=known.accuracy, galaxies=known.galaxies,
                        asked=scored.answered.sum(0), deviation=answers.groupby('question').deviation.mean())
     numbers = {k: m.get(k) for k in ('rmse', 'vote_noise', 'nll', 'coverage_0.5', 'coverage_0.9')}
-    return dict(numbers=numbers, enough=ENOUGH, deviation=_mean(answers.deviation), questions=_records(rows),
+    return dict(numbers=numbers, enough=MIN_VOTES, deviation=_mean(answers.deviation), questions=_records(rows),
                 figure=_svg(plot_votes(scored.totals)), median=float(np.median(scored.totals.max(1))),
                 answers=_records(answers))
 
@@ -191,7 +191,7 @@ def _selection(scored, n=6):
 # %% ../../nbs/51_report.pages.ipynb #5b081af7
 def _seen(file, info):
     "The central square of an image that a network sees"
-    reading = Reading.from_dict(info.get('reading'))
+    reading = ImageSpec.from_dict(info.get('reading'))
     px,how = as_image(file).read(reading=reading)
     (height,width),side = px.shape[:2],reading.fov/how['arcsec'] if reading.fov else info['crop']
     x,y,half = width//2,height//2,round(max(2, min(side, height, width)))//2
@@ -206,7 +206,7 @@ def _looks(subject, files, rows):
     "What the leading answer to the first question depends on, galaxy by galaxy"
     info,scored,first = subject.info,subject.scored,subject.scored.schema.slices[0]
     store = Store.open([files[scored.ids[i]] for i in rows], crop=info['crop'], size=info['size'], unreadable='skip',
-                       reading=Reading.from_dict(info.get('reading')))
+                       reading=ImageSpec.from_dict(info.get('reading')))
     leading = [first.start+int(scored.pred[i, first].argmax()) for i in rows]
     seen,falls = occlusion(subject.runs[0], store.pixels[:], leading)
     largest = max(np.abs(falls).max(), 1e-6)
@@ -270,7 +270,7 @@ def _run_page(exps):
         for o in subjects: o.name = str(o.exp.path)
     title = ', '.join(o.name for o in subjects)
     subject,comparison = _comparison(subjects) if len(subjects) > 1 else (subjects[0], None)
-    return _render('run.html', title=title, comparison=comparison, **_sections(subject, subject.catalogue()))
+    return _render('run.html', title=title, comparison=comparison, **_sections(subject, subject.catalog()))
 
 # %% ../../nbs/51_report.pages.ipynb #17cc85d0
 def _restyle(fig, xlabel, ylabel):

@@ -14,9 +14,9 @@ from scipy.optimize import nnls
 from ..core import *
 from ..experiment import *
 from ..distributed import *
-from ..data.catalogue import *
+from ..data.catalog import *
 from ..data.store import *
-from ..model.votes import *
+from ..model.likelihood import *
 from ..model.metrics import *
 from ..model.runs import *
 from ..inference.predict import *
@@ -32,7 +32,7 @@ def _predict(run, files, bs, device):
 
 def _held_out(cfg, runs):
     "RMSE of each run, and of their mean, on the validation galaxies, which no fold has seen"
-    cat = config_catalogue(replace(cfg, fold=None), verbose=False)
+    cat = config_catalog(replace(cfg, fold=None), verbose=False)
     files = [cat.files[i] for i in cat.valid]
     preds,bad = zip(*[_predict(r, files, min(256, cfg.bs), cfg.device) for r in runs])
     good = np.setdiff1d(np.arange(len(files)), bad[0])
@@ -83,7 +83,7 @@ def crossval(
     asked = {k: v for k,v in config_record(cfg).items() if k != 'fold'}
     out = run_folder(cfg)
     old = check_folder('crossval', out, asked, config_defaults())
-    cat = None if old and old.state == 'finished' else config_catalogue(replace(cfg, fold=None), verbose=False)
+    cat = None if old and old.state == 'finished' else config_catalog(replace(cfg, fold=None), verbose=False)
     if cat: cat.folds(cfg.folds, cfg.stratify)     # whatever is wrong with them, before there is a folder
     with claim('crossval', out, asked, config_defaults(), shared=True) as rec:
         if rec.state == 'finished':

@@ -31,7 +31,7 @@ def learning_curve(
     refuse(cfg.minutes, 'a learning curve needs a number of epochs', remedy='set epochs, not minutes')
     for o in ('train_galaxies', 'fold'):
         refuse(getattr(cfg, o) is not None, f'a learning curve chooses its own galaxies, so {o} cannot be set')
-    cat = config_catalogue(cfg, verbose=False)
+    cat = config_catalog(cfg, verbose=False)
     most,rows = len(cat.train),[]
     numbers = sorted({max(2, most//k) for k in (16, 8, 4, 2, 1)} if numbers is None else {int(o) for o in numbers})
     wrong,remedy = [o for o in numbers if not 2 <= o <= most],f'choose numbers from 2 to {most}'

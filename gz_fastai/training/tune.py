@@ -383,7 +383,7 @@ def tune(
     asked |= dict(finalists=finalists, seeds=seeds, study=study, storage=storage and without_password(storage))
     judged = replace(cfg, epochs=trial_epochs, fold=0, folds=10)
     old = check_folder('study', out, asked, config_defaults())
-    cat = None if old and old.state == 'finished' else config_catalogue(judged)
+    cat = None if old and old.state == 'finished' else config_catalog(judged)
     if cat: _check_default(judged, cat)
     with claim('study', out, asked, config_defaults(), shared=True) as rec:
         if rec.state == 'finished':
