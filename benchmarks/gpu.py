@@ -20,7 +20,7 @@ from gz_fastai.data.loaders import *
 from gz_fastai.data.sample import *
 from gz_fastai.data.schema import *
 from gz_fastai.data.store import *
-from gz_fastai.inference.predict import *
+from gz_fastai.inference.predictor import *
 from gz_fastai.model.learner import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
@@ -94,7 +94,7 @@ def epoch(cat, dls, path):
 
 def predicting(run, pixels, views, bs, seconds):
     "Pixels to fractions"
-    predictor = Predictor(run, views)
+    predictor = Predictor(run, views=views)
     batch = np.ascontiguousarray(pixels[:bs])
     return dict(images_per_second=round(len(batch)/timed(lambda: predictor(batch), seconds, predictor.device), 1)) | memory(predictor.device)
 

@@ -51,7 +51,8 @@ CASES = {   # (command, recipe) -> (share of the kills, command line, settings f
     ('train', 'lora'): (20, TRAIN, TUNED+'finetune = "lora"\n', False),
     ('train', 'gradual'): (16, TRAIN, TUNED+'finetune = "gradual"\n', False),
     ('train', 'cold store'): (18, TRAIN, 'epochs = 1\n', True),
-    ('predict', 'cold store'): (24, PREDICT, '', True),
+    ('predict', 'one file'): (14, PREDICT, '', False),
+    ('predict', 'shards'): (10, PREDICT.replace('p.csv', 'p --shards 3'), '', False),
     ('crossval', '2 folds'): (24, 'crossval --folds 2 --epochs 1 --data ../galaxies --config settings.toml --out out', '', False),
     ('tune', '2 trials'): (18, TUNE, '', False),
     ('data', 'sample'): (16, 'data sample out --n 12', '', False),
@@ -206,7 +207,7 @@ def main():
     p.add_argument('--only', default='', help='commands or recipes that have this in their name')
     args = p.parse_args()
     torch.set_num_threads(1)
-    store._CHUNK, predict._CHUNK = 16, 16     # so that few galaxies are several chunks
+    store._CHUNK, predict._PART = 16, 16     # so that few galaxies are several chunks
     pages._svg = lambda fig: plt.close(fig) or ''      # most of the time of a report
     bench, rows = Bench(args.folder), read_rows(args.out)
     done = {(o['command'], o['recipe'], int(o['kill'])) for o in rows}

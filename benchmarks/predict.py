@@ -1,64 +1,73 @@
-"""Predictions for as many images as Kaggle's test set has: throughput beside the bare forward pass, and memory.
+"""Prediction of many JPEGs: images a second and bytes on disk, next to what reading alone and the network alone would take.
 
-    python benchmarks/predict.py RUN --images galaxy-zoo/images_training_rev1 [--n 80000]
+    python benchmarks/predict.py RUN --images FOLDER --n 20000 --out predict.csv
 
-The images are repeated, as hard links where the file system has them. The bare forward pass takes turns with the prediction:
-before and after it, on one batch of the same size that is ready in memory. RssAnon is what the process itself has allocated.
+The images of the folder are repeated as often as it takes, by links. Each round measures the network on pixels in memory, reading
+images into memory with all cores, `predict_images` into a CSV, and the same into shards. A row is added to the CSV for each.
 """
-import itertools, os, shutil, tempfile, threading, time
+import itertools, os, shutil, tempfile, threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import torch
+import numpy as np, torch
+from fastcore.utils import num_cpus
 
-from gz_fastai.data.images import *
+from gz_fastai.inference.ensemble import *
 from gz_fastai.inference.predict import *
-from gz_fastai.data.store import *
-from harness import clocked, memory, parser, timed
-
-BS = 256
+from harness import clocked, memory, parser, read_rows, write_rows
 
 
-@torch.no_grad()
-def bare(p, pixels, seconds=8):
-    "Images per second of the network alone"
-    x = next(p.views(pixels))
-    def step():
-        with torch.autocast(p.device.type, dtype=p.dtype, enabled=p.dtype is not None): p.activation(p.model(x)).cpu()
-    return len(x)/timed(step, seconds, p.device)
+def links(images, folder, n):
+    "A folder of n images"
+    folder.mkdir()
+    files = itertools.cycle(sorted(o for o in Path(images).iterdir() if o.suffix == '.jpg'))
+    for i, f in zip(range(n), files):
+        try: os.link(f, folder/f'{i}.jpg')
+        except OSError: os.symlink(f, folder/f'{i}.jpg')
+
+
+def network_alone(e, pixels, n):
+    "Seconds of the network for n images in memory, each core with batches of its own, as predictions have them"
+    def work(_): e.preds[0](pixels)
+    with ThreadPoolExecutor(num_cpus(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(work, range(num_cpus())))
+        return clocked(lambda: list(pool.map(work, range(n//len(pixels)))))[1]
 
 
 def main():
-    ap = parser(__doc__)
-    ap.add_argument('run', help='folder of a finished run')
-    ap.add_argument('--images', required=True, help='folder of images to repeat')
-    ap.add_argument('--n', type=int, default=80_000)
-    args = ap.parse_args()
-    tmp = Path(tempfile.mkdtemp())
+    p = parser(__doc__, default='predict.csv')
+    p.add_argument('run', help='folder of a finished run')
+    p.add_argument('--images', required=True, help='folder of JPEGs to repeat')
+    p.add_argument('--n', type=int, default=20_000)
+    p.add_argument('--rounds', type=int, default=2)
+    args = p.parse_args()
+    tmp, rows = Path(tempfile.mkdtemp()), read_rows(args.out)
     os.environ['GZ_FASTAI_CACHE'] = str(tmp/'cache')
-    try:
-        (tmp/'images').mkdir()
-        for i,f in zip(range(args.n), itertools.cycle(sorted(o for o in Path(args.images).iterdir() if o.suffix == '.jpg'))):
-            try: os.link(f, tmp/'images'/f'{i}.jpg')
-            except OSError: shutil.copy(f, tmp/'images'/f'{i}.jpg')
-        p = Predictor(args.run)
-        store, took = clocked(lambda: Store.open(image_ids(tmp/'images', None, p.schema)[1], crop=p.crop, size=p.size, unreadable='skip'))
-        print(f'store of {len(store):,} images: {took:.1f} s')
-        before = bare(p, store.pixels[:BS])
-        seen,stop = [],threading.Event()
+    def size(): return sum(o.stat().st_size for o in tmp.rglob('*') if o.is_file() and o.parent.name != 'images')
+    def measured(what, f, n=args.n):
+        peak, stop = [size()], threading.Event()
         def watch():
-            while not stop.wait(2): seen.append(memory()['RssAnon'])
-        threading.Thread(target=watch, daemon=True).start()
-        start = time.perf_counter()
-        some = range(0, min(len(store), 20_000), BS)
-        for a in some: p(store.pixels[a:a+BS])
-        loop = min(len(store), len(some)*BS)/(time.perf_counter()-start)
-        res, took = clocked(lambda: predict_images(args.run, tmp/'images', tmp/'out.csv', bs=BS))
-        whole = len(store)/took
-        stop.set()
-        after = bare(p, store.pixels[:BS])
-        floor = (before+after)/2
-        print(f'bare forward {before:.0f} and {after:.0f} images/s; from the store {loop:.0f} = {loop/floor:.0%}; predict_images, which finds the files, writes the CSV and reads it back, {whole:.0f} = {whole/floor:.0%} ({res["seconds"]:.0f} s)')
-        print('RssAnon in MB, a tenth of the way each:', [round(seen[i*(len(seen)-1)//10]) for i in range(11)])
+            while not stop.wait(.5): peak.append(size())
+        thread = threading.Thread(target=watch)
+        thread.start()
+        seconds = clocked(f)[1]
+        stop.set(), thread.join()
+        rows.append(dict(round=k, what=what, images=n, seconds=round(seconds, 1), images_per_second=round(n/seconds), disk_mb=round(max(peak)/1e6, 1), rss_mb=round(memory()['RssAnon'])))
+        write_rows(args.out, rows)
+        print(rows[-1], flush=True)
+    try:
+        links(args.images, tmp/'images', args.n)
+        e, few = Ensemble(args.run), sorted((tmp/'images').iterdir())[:4000]
+        pixels = np.stack([e.read(o)[0] for o in few[:64]])
+        for k in range(args.rounds):
+            took = network_alone(e, pixels, 4000)
+            rows.append(dict(round=k, what='network alone', images=4000, seconds=round(took, 1), images_per_second=round(4000/took), disk_mb=0, rss_mb=round(memory()['RssAnon'])))
+            print(rows[-1], flush=True)
+            with ThreadPoolExecutor(num_cpus()) as pool: measured('reading alone', lambda: [None for _ in pool.map(e.read, few)], len(few))
+            measured('one file', lambda: predict_images(args.run, tmp/'images', tmp/f'{k}.csv'))
+            measured('10 shards', lambda: predict_images(args.run, tmp/'images', tmp/f'shards{k}', shards=10))
+            for o in (tmp/f'{k}.csv', tmp/f'{k}.csv.json'): o.unlink()
+            shutil.rmtree(tmp/f'shards{k}')
     finally: shutil.rmtree(tmp)
 
 

@@ -31,8 +31,9 @@ from .model.optimizer import EMACallback, Muon
 from .model.learner import Accumulate, CheckTrained, ProgressiveResizing, galaxy_learner, suggest_lr
 from .model.bundle import read_model, write_model
 from .model.runs import CrossVal, Run, Study, score_table
-from .inference.predict import Predictor, load_network, predict_images
-from .inference.survey import predict_survey
+from .inference.predictor import Predictor
+from .inference.ensemble import Ensemble, load_network
+from .inference.predict import predict_images
 from .inference.export import export_run
 from .inference.baselines import all_baselines, central_pixel, constant_baselines, kaggle_central_pixel
 from .training.config import Config

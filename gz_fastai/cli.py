@@ -19,7 +19,9 @@ from fastcore.docments import docments
 
 import gz_fastai
 from .core import *
+from .fields import *
 from .experiment import *
+from .inference.options import *
 from .training.config import *
 
 # %% ../nbs/70_cli.ipynb #ab534fbe
@@ -42,10 +44,10 @@ def _params(
     return {n: param(kind, default, above or after) for above,n,kind,default,after in found if above or after}
 
 # %% ../nbs/70_cli.ipynb #59e02c50
-def _config_params():
-    "The settings of `Config` as parameters of a command"
-    docs = docments(Config)
-    return {n: _Param(s.type, s.default, docs[n], s.choices, s.many) for n,s in settings().items()}
+def _record_params(record):
+    "The fields of a record as parameters of a command"
+    docs = docments(record)
+    return {n: _Param(o.type, o.default, docs[n], o.choices, o.many) for n,o in entries(record).items()}
 
 def _value(param):
     "A function from the text of a flag to its value: a number, several with commas, or a word in place of a number"
@@ -225,7 +227,7 @@ class _command:
     "Make a function a command: a row of the table, and a function of a list of arguments (default: the process's own)"
     def __init__(self,
         flags,     # as for _Parser.add_flags: parameters of the function or of `where`, and settings
-        *where,    # 'module:function' whose comments are the helps of parameters that have none in the function
+        *where,    # records or 'module:function'; their comments are helps of parameters without one in the function
         example,   # arguments
         kind=None, # of the experiment in `out`
     ): self.flags,self.where,self.example,self.kind = flags,where,example,kind
@@ -244,9 +246,9 @@ class _command:
 
     def params(self):
         "name -> _Param; the comments of `work` come first, then those of `where`, then settings"
-        theirs = {k: v for o in reversed(self.where) for k,v in _params(o).items()}
+        theirs = {k: v for o in reversed(self.where) for k,v in (_params if isinstance(o, str) else _record_params)(o).items()}
         theirs = {k: v for k,v in theirs.items() if k in self.own or 'cfg' not in self.own or k not in settings()}
-        return _config_params() | theirs | _params(f'cli:{self.work.__name__}') | _SHARED
+        return _record_params(Config) | theirs | _params(f'cli:{self.work.__name__}') | _SHARED
 
     def parser(self, make=None):
         name,needed = f'gz_fastai_{self.name}',re.findall(r'<.*?>|\[.*?\]|\w+!', self.flags)
@@ -355,27 +357,19 @@ def tune_command(
     return study,f'\n{best}: {study.best.splitlines()[0].lstrip("# ")}\nnext: gz_fastai_train --config {best}'
 
 # %% ../nbs/70_cli.ipynb #a55cfb89
-@_command('<runs...> images! out! views precision device bs ids form std volunteers calibrate fit_weights campaign carry '
-          'catalog strict shards shard embeddings engine', 'inference.predict:predict_images', 'inference.survey:predict_survey',
+@_command('<runs...> images! out! views form std volunteers campaign calibrate fit_weights ids carry catalog fill embeddings '
+          'precision device bs shards shard engine', 'inference.predict:predict_images', Prediction,
           example='runs/first --images galaxy-zoo/images_test_rev1.zip --out submission.csv --views 16')
 def predict_command(
-    images, # folder or zip; with --shards also a list, parquet or a URL
-    out,    # file, .csv or .parquet; with --shards a folder
-    shards:int=None, # for large surveys: number of parquet files to write
     calibrate:bool=False, # adjust fractions to the votes on common validation galaxies
     fit_weights:bool=False, # of cross-validations: weights fitted out of fold, if better
     **given
 ):
     "Predict the vote fractions of images with one run, or with the mean of several."
-    others = 'shard embeddings engine' if shards is None else 'ids strict carry catalog'
-    idle = [o for o in others.split() if o in given]
-    refuse(idle and shards is None, lambda _: f'--{idle[0]} needs --shards')
-    refuse(idle, lambda o: f'--{o[0]} has no effect with --shards', remedy='leave it out')
-    other = '--std'*given.get('std', False) or '--form concentrations'*(given.get('form') == 'concentrations')
-    refuse(calibrate and other, lambda o: f'--calibrate cannot be combined with {o}', remedy='leave out one of them')
+    Prediction(**{k: v for k,v in given.items() if k in entries(Prediction)}, recalibration={} if calibrate else None)
     with _importing():
-        from gz_fastai.inference.predict import fitted_recalibration, predict_images
-        from gz_fastai.inference.survey import predict_survey
+        from gz_fastai.inference.ensemble import fitted_recalibration
+        from gz_fastai.inference.predict import predict_images
         from gz_fastai.training.crossval import ensemble_weights
     if fit_weights:
         given['weights'],equal,fitted = ensemble_weights(given['runs'])
@@ -388,28 +382,16 @@ def predict_command(
         scores = f'{fit["rmse"]:.5f}, each tenth recalibrated by the others {fit["crossfit"]:.5f}'
         used = 'recalibrating' if fit['sure'] else 'no sure gain, not recalibrating'
         print(f'RMSE on {galaxies}, one view each: {scores}: {used}')
-    if shards is None: print(_predicted(predict_images(images=images, out=out, **given), out, given.get('views', 1)))
-    else: print(_surveyed(predict_survey(images=images, out=out, shards=shards, **given), out, shards))
-
-# %% ../nbs/70_cli.ipynb #2fb06931
-def _predicted(res, out, views):
-    "What was predicted, in words"
-    filled,known = [*res['filled'].values()],len(res['trained_on'])
-    galaxies,runs = plural(res['galaxies'], 'galaxy', 'galaxies'),plural(res['runs'], 'run')
-    text = f'{out}: {galaxies}, {runs}, {plural(views, "view")}, {res["seconds"]:.0f} s'
-    if filled: text += f'\n{plural(len(filled), "unreadable image")} filled with the mean label; the first: {filled[0]}'
-    if not known: return text
-    known,hint = plural(known, 'galaxy', 'galaxies'),'a score on them says nothing about new galaxies'
-    return f'{text}\n{known} in the training set of every run, listed in {out}.trained_on: {hint}'
-
-def _surveyed(res, out, shards):
-    "What is predicted of a survey, in words"
-    missing,lost,known = res['missing'],res['unreadable'],res['trained_on']
-    counts = f'{out}: {plural(res["images"], "image")}' + f', {lost:,} of them unreadable'*bool(lost)
-    counts += f", {known:,} of them in every run's training set"*bool(known)
-    if not missing: return f'{counts}; complete'
+    res,out,shards = predict_images(**given),given['out'],given.get('shards')
+    lost,known,missing = res['unreadable'],res['trained_on'],res['missing']
+    filled = 'filled with the mean label' if given.get('fill') else 'without a prediction'
     first = ', '.join(map(str, missing[:5])) + ', ...'*(len(missing) > 5)
-    return f'{counts}; {plural(len(missing), "shard")} of {shards} not there yet: {first}'
+    print(f'{out}: {plural(res["images"], "image")}' + f', {lost:,} of them unreadable and {filled}'*bool(lost), end='')
+    if shards: print(f'; {plural(len(missing), "shard")} of {shards} not there yet: {first}' if missing else '; complete', end='')
+    listed = f'trained_on is true in {out}/predictions' if shards else f'listed in {out}.json'
+    note = f"{plural(known, 'image')} in the training set of every run, {listed}: a score on them says nothing about new galaxies"
+    print(f'\n{note}' if known else '')
+    if lost: print(f'the first unreadable image: {res["problem"]}', file=sys.stderr)
 
 # %% ../nbs/70_cli.ipynb #3d28b3fc
 @_command('<runs...> out', 'report.pages:write_report', example='runs/first runs/second --out both.html')

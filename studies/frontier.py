@@ -25,7 +25,8 @@ from gz_fastai.data.augment import *
 from gz_fastai.data.loaders import *
 from gz_fastai.data.sample import *
 from gz_fastai.data.store import *
-from gz_fastai.inference.predict import *
+from gz_fastai.inference.ensemble import *
+from gz_fastai.inference.predictor import *
 from gz_fastai.model.backbones import *
 from gz_fastai.model.learner import *
 from gz_fastai.model.metrics import *
@@ -199,8 +200,8 @@ def config(args, name, seed):
 
 def predicted(run, cat, views):
     "Fractions of the validation galaxies"
-    p = Predictor(run, views)
-    store = Store.open([cat.files[r] for r in cat.valid], crop=p.crop, size=p.size, reading=p.reading)
+    p = Predictor(run, views=views)
+    store = Store.open([cat.files[r] for r in cat.valid], **dict(zip(('crop', 'size', 'reading'), p.look)))
     return np.concatenate([p(store.pixels[a:a+128]).numpy() for a in range(0, len(store), 128)])
 
 

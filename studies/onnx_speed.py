@@ -20,7 +20,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from gz_fastai.data.catalog import *
 from gz_fastai.data.store import *
 from gz_fastai.inference.export import *
-from gz_fastai.inference.predict import *
+from gz_fastai.inference.ensemble import *
+from gz_fastai.inference.predictor import *
 from gz_fastai.model.metrics import *
 from gz_fastai.model.onnx import *
 

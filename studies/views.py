@@ -17,7 +17,8 @@ from gz_fastai.core import *
 from gz_fastai.data.catalog import *
 from gz_fastai.data.store import *
 from gz_fastai.model.metrics import *
-from gz_fastai.inference.predict import *
+from gz_fastai.inference.options import *
+from gz_fastai.inference.predictor import *
 
 
 @torch.no_grad()
@@ -42,8 +43,8 @@ def main():
         cat = Catalog(args.data, valid=args.valid or Path(run)/'valid.csv')
         targ = cat.labels[cat.valid]
         for views in VIEW_SETS:
-            p = Predictor(run, views)
-            store = Store.open([cat.files[i] for i in cat.valid], crop=p.crop, size=p.size)
+            p = Predictor(run, views=views)
+            store = Store.open([cat.files[i] for i in cat.valid], crop=p.look[0], size=p.look[1])
             frac,raw = [torch.cat(o).numpy() for o in zip(*[both(p, store.pixels[a:a+256]) for a in range(0, len(store), 256)])]
             for space,pred in (('fractions', frac), ('raw outputs', raw)):
                 rows.append(dict(run=Path(run).name, galaxies=len(targ), views=views, space=space, rmse=round(galaxy_rmse(pred, targ), 5)))

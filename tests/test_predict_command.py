@@ -11,7 +11,7 @@ from tiny import copied, tiny_run
 
 from gz_fastai.data.tables import write_fractions
 from gz_fastai.data.schema import GZ2
-from gz_fastai.inference.predict import fitted_recalibration
+from gz_fastai.inference.ensemble import fitted_recalibration
 from gz_fastai.model.recalibration import recalibrate
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_from_runs_to_a_submission(command, galaxies, runs, tmp_path):
     (tmp_path/'sample.csv').write_text('GalaxyID\n'+'\n'.join(map(str, ids[::-1]))+'\n')
     res = command('gz_fastai_predict', *runs, '--images', galaxies/IMAGES, '--views', 8, '--ids', 'sample.csv', '--out', 'both.csv', '--precision', 'fp32', bin=BIN)
     assert res.returncode == 0, res.stderr
-    assert '80 galaxies, 2 runs, 8 views' in res.stdout and 'training set of every run' in res.stdout
+    assert 'both.csv: 80 images\n' in res.stdout and 'training set of every run' in res.stdout
     assert (tmp_path/'both.csv').read_text().splitlines()[0] == header
     both = pd.read_csv(tmp_path/'both.csv')
     assert both.GalaxyID.tolist() == ids[::-1] and len(GZ2.audit(both, tol=1e-4)) == 0
@@ -35,9 +35,9 @@ def test_from_runs_to_a_submission(command, galaxies, runs, tmp_path):
     res = command('gz_fastai_predict', 'test_efficientnet', '--images', galaxies/IMAGES, '--out', 'one.csv', '--precision', 'fp32')
     one, valid = [pd.read_csv(tmp_path/o).set_index('GalaxyID') for o in ('one.csv', 'test_efficientnet/valid.csv')]
     np.testing.assert_allclose(one.loc[valid.index], valid, atol=1e-5)
-    assert pd.read_csv(tmp_path/'one.csv.trained_on').GalaxyID.tolist() == sorted(set(ids)-set(valid.index))
+    assert sorted(map(int, json.loads((tmp_path/'one.csv.json').read_text())['trained_on'])) == sorted(set(ids)-set(valid.index))
     # what is there is left alone; what is wrong is one line
-    for args, word in [(['--out', 'one.csv'], 'one.csv: '), (['--out', 'x.csv', '--views', 7], 'views must be 1, 8, 16 or 60'), (['--out', 'x.txt'], '.csv or .parquet'),
+    for args, word in [(['--out', 'one.csv', '--views', 8], 'one.csv: '), (['--out', 'sample.csv'], 'sample.csv: already exists'), (['--out', 'x.csv', '--views', 7], 'views must be 1, 8, 16 or 60'), (['--out', 'x.txt'], '.csv or .parquet'),
                        (['--out', 'x.csv', '--device', 'tpu9'], 'tpu9')]:
         res = command('gz_fastai_predict', 'test_efficientnet', '--images', galaxies/IMAGES, *args)
         assert res.returncode == 2 and word in res.stderr and len(res.stderr.splitlines()) == 1, res.stderr
@@ -94,7 +94,7 @@ def test_validation_galaxies_recalibrate_what_is_too_sure(command, galaxies, run
     for o in ('model.json', 'model.safetensors'): shutil.copy(tmp_path/'test_efficientnet'/o, tmp_path/'bare')
     write_fractions(tmp_path/'test_resnet/valid.csv', said.index[1:], said.to_numpy()[1:], GZ2)
     for args, word in [(['bare'], 'no predictions of validation galaxies'), (['test_efficientnet', 'test_resnet'], 'test_resnet'),
-                       (['test_efficientnet', '--form', 'concentrations'], 'combined with --form concentrations'), (['test_efficientnet', '--std'], 'combined with --std')]:
+                       (['test_efficientnet', '--form', 'concentrations'], 'cannot be recalibrated'), (['test_efficientnet', '--std'], 'cannot be recalibrated')]:
         res = command('gz_fastai_predict', *args, '--calibrate', '--images', galaxies/IMAGES, '--out', 'x.csv')
         assert res.returncode == 2 and word in res.stderr and len(res.stderr.splitlines()) == 1, res.stderr
 
@@ -124,16 +124,21 @@ def test_unreadable_image(command, damaged, runs, tmp_path):
     broken = sorted((damaged/IMAGES).iterdir())[2]
     broken.write_bytes(broken.read_bytes()[:500])
     args = ['test_efficientnet', '--images', damaged/IMAGES]
-    res = command('gz_fastai_predict', *args, '--out', 'filled.csv')
-    assert res.returncode == 0 and '1 unreadable image filled' in res.stdout and broken.name in res.stdout
+    res = command('gz_fastai_predict', *args, '--out', 'empty.csv')
+    assert res.returncode == 0 and '1 of them unreadable and without a prediction' in res.stdout and broken.name in res.stderr
+    table = pd.read_csv(tmp_path/'empty.csv').set_index('GalaxyID')
+    row = table.loc[int(broken.stem)]
+    assert row[GZ2.columns].isna().all() and 'cannot be read' in row.problem and table.problem.notna().sum() == 1
+    assert table.drop(int(broken.stem))[GZ2.columns].notna().all(axis=None)
+    res = command('gz_fastai_predict', *args, '--out', 'filled.csv', '--fill')
+    assert res.returncode == 0 and 'filled with the mean label' in res.stdout and broken.name in res.stderr
     labels = pd.read_csv(damaged/LABELS).set_index('GalaxyID')
     trained = json.loads((tmp_path/'test_efficientnet'/'model.json').read_text())['trained_on']
     filled = pd.read_csv(tmp_path/'filled.csv').set_index('GalaxyID')
+    assert filled.columns.tolist() == GZ2.columns
     np.testing.assert_allclose(filled.loc[int(broken.stem)], trained['mean'], atol=1e-6)
     valid = pd.read_csv(tmp_path/'test_efficientnet'/'valid.csv').GalaxyID
     np.testing.assert_allclose(trained['mean'], labels.drop(valid).mean(), atol=1e-6)
-    res = command('gz_fastai_predict', *args, '--out', 'strict.csv', '--strict')
-    assert res.returncode == 2 and broken.name in res.stderr and not (tmp_path/'strict.csv').exists()
 
 
 def test_baselines(command, galaxies, tmp_path):

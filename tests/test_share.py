@@ -25,7 +25,7 @@ from tiny import tiny_run
 import gz_fastai
 from gz_fastai.core import BadInput
 from gz_fastai.inference.export import export_hub
-from gz_fastai.inference.predict import load_network
+from gz_fastai.inference.ensemble import load_network
 from gz_fastai.model.backbones import galaxy_model
 
 @pytest.fixture(scope='module')

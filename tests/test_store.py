@@ -98,7 +98,7 @@ def test_an_exported_learner_predicts_files(galaxies, tmp_path, monkeypatch):
     from fastai.learner import load_learner
 
     from gz_fastai.data.loaders import GalaxyDataLoaders
-    from gz_fastai.inference.predict import Predictor
+    from gz_fastai.inference.predictor import Predictor
     from gz_fastai.model.learner import galaxy_learner
     monkeypatch.setenv('GZ_FASTAI_CACHE', str(tmp_path/'cache'))
     cat, sizes = Catalog(galaxies), []
@@ -110,7 +110,7 @@ def test_an_exported_learner_predicts_files(galaxies, tmp_path, monkeypatch):
     shutil.rmtree(tmp_path/'cache')
     loaded = load_learner(tmp_path/'learn.pkl')
     frac, _ = loaded.get_preds(dl=loaded.dls.test_dl(cat.files[:5]))
-    monkeypatch.setattr('gz_fastai.inference.predict.read_model', lambda _: (learn.model.eval(), learn.loss_func, dict(
+    monkeypatch.setattr('gz_fastai.inference.predictor.read_model', lambda _: (learn.model.eval(), learn.loss_func, dict(
         schema=cat.schema.to_dict(), size=32, crop=180, stats=learn.dls.stats)))
     pixels = np.stack([read_stored(f, 180, 32) for f in cat.files[:5]])
     assert np.allclose(frac, Predictor(tmp_path, device='cpu', precision='fp32')(pixels), atol=1e-5)

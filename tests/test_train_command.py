@@ -31,7 +31,7 @@ def test_help_is_installed_and_fits_the_screen(command, name):
 @pytest.mark.quick
 @pytest.mark.parametrize('name, args', [('train', '--help'), ('predict', '--help'), ('train', '--size 8'), ('train', '--data none'), ('train', '--out file/run'), ('tune', '--out full'),
                                         ('predict', 'none --images full --out p.csv'), ('predict', 'full --images full --out p.csv --form votes'),
-                                        ('predict', 'full --images full --out p.csv --shard 1'), ('export', 'full --to onnx --precision bf16 --out p.onnx')])
+                                        ('predict', 'full --images full --out p.csv --form concentrations --std'), ('export', 'full --to onnx --precision bf16 --out p.onnx')])
 def test_help_and_cheap_refusals_import_nothing_heavy(tmp_path, name, args):
     (tmp_path/'file').touch()
     (tmp_path/'full').mkdir()

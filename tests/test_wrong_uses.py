@@ -325,7 +325,7 @@ def problems(world, status, command, parts, seconds=30):
     left = sorted(world.names()-world.before)
     for name in left: (shutil.rmtree if Path(name).is_dir() else os.unlink)(name) if os.path.lexists(name) else None
     if str(got) not in status.split(): return f'status {got}, not {status}: ' + ' / '.join(lines[-3:]) + out[-300:]
-    if got == 0: return ''
+    if got == 0: return '' if status != '0' or parts in '\n'.join(lines) else f'lacks {parts}'      # a warning
     if str(world.folder/'canary') in left: return 'ran code'
     if 'epoch 0' in out: return 'trained'
     if got == 1 and command.startswith('data check') and not lines: return ''      # the findings are on stdout

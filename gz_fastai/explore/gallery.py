@@ -24,7 +24,7 @@ from ..data.tables import *
 from ..data.labels import *
 from ..data.images import *
 from ..data.store import *
-from ..inference.predict import *
+from ..inference.predictor import *
 from ..report.figures import *
 from ..report.pages import _seen
 from .search import *
@@ -301,7 +301,7 @@ def predictors(self:Gallery) -> list:
     "The networks, ready to predict."
     return self._once('predictors', lambda: [predictor_of(o, device=self.device) for o in self.runs])
 
-def _stored(image, p): return np.array(read_stored(image, p.crop, p.size, p.reading)[None])     # for a predictor
+def _stored(image, p): return np.array(read_stored(image, *p.look)[None])     # for a predictor
 
 @patch
 def drop(self:Gallery,
@@ -348,7 +348,7 @@ def views(self:Gallery,
 ) -> np.ndarray: # (16, columns); `None` if the first network is an ONNX file
     "What the first network predicts for an image in 16 orientations."
     if isinstance(self.predictors[0], OnnxPredictor): return None
-    p = self._once('views', lambda: Predictor(self.runs[0], 16, self.device))
+    p = self._once('views', lambda: Predictor(self.runs[0], self.device, views=16))
     return torch.cat([p.activation(p.model(o).float()) for o in p.views(_stored(self.image(i), p))]).cpu().numpy()
 
 @patch

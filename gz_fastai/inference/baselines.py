@@ -130,10 +130,11 @@ def write_baselines(
     refuse(out.exists() and not empty, 'is not an empty folder', file=out, remedy='choose another one')
     check_place(out)
     reading,_ = fit_image_spec(cat.files, bands, fov)
-    ids,files = image_ids(images, None, cat.schema, reading.bands) if images else (cat.ids[cat.valid],None)
+    listed = listed_images(images, None, cat.schema, reading.bands) if images else []
+    ids = [o.id for o in listed] or cat.ids[cat.valid]
     store = Store.open(cat.files, reading=reading)
     own = all_baselines(cat, store)
-    preds = all_baselines(cat, store, Store.open(files, reading=reading)) if files else own
+    preds = all_baselines(cat, store, Store.open(listed, reading=reading)) if images else own
     with atomic_folder(out) as tmp:
         for name,p in preds.items():
             file = name.replace(', ', '-').replace(' ', '-')

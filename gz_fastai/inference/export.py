@@ -31,7 +31,8 @@ from ..model.weights import *
 from ..model.bundle import *
 from ..model.onnx import *
 from ..model.runs import *
-from .predict import *
+from .predictor import *
+from .ensemble import *
 
 # %% ../../nbs/32_inference.export.ipynb #91635534
 def _grids(views, body, size, side):

@@ -24,7 +24,7 @@ from ..data.fits import *
 from ..data.loaders import *
 from ..model.metrics import *
 from ..model.runs import *
-from ..inference.predict import *
+from ..inference.predictor import *
 from ..training.curve import *
 
 # %% ../../nbs/50_report.figures.ipynb #5f4fa130
@@ -277,7 +277,8 @@ def occlusion(
     from captum.attr import Occlusion
     p = Predictor(run, device=device, precision='fp32')
     view = next(p.views(pixels))
-    side,step = max(2, p.size//5),max(1, p.size//8)
+    size = p.info['size']
+    side,step = max(2, size//5),max(1, size//8)
     explain = Occlusion(lambda x: p.activation(p.model(x)))
     target = [int(c) for c in columns]
     n = view.shape[1]

@@ -15,29 +15,23 @@ from ..core import *
 from ..experiment import *
 from ..distributed import *
 from ..data.catalog import *
-from ..data.store import *
 from ..model.likelihood import *
 from ..model.metrics import *
 from ..model.runs import *
-from ..inference.predict import *
+from ..inference.ensemble import *
 from .config import *
 from .train import *
 
 # %% ../../nbs/44_training.crossval.ipynb #87ba6fae
-def _predict(run, files, bs, device):
-    "Predictions of a run for some files, one view each, and the rows that cannot be read"
-    p = Predictor(run, device=device)
-    store = Store.open(files, crop=p.crop, size=p.size, unreadable='skip', reading=p.reading)
-    return np.concatenate([p(store.pixels[a:a+bs]).numpy() for a in range(0, len(store), bs)]),store.bad.row
-
 def _held_out(cfg, runs):
     "RMSE of each run, and of their mean, on the validation galaxies, which no fold has seen"
     cat = config_catalog(replace(cfg, fold=None), verbose=False)
     files = [cat.files[i] for i in cat.valid]
-    preds,bad = zip(*[_predict(r, files, min(256, cfg.bs), cfg.device) for r in runs])
-    good = np.setdiff1d(np.arange(len(files)), bad[0])
+    streams = [Ensemble(r, device=cfg.device, campaign='all').stream(files, min(256, cfg.bs)) for r in runs]
+    preds = [np.concatenate([got.values for _,got in o]) for o in streams]
+    good = ~np.isnan(preds[0]).any(1)
     *each,mean = [Scored.of(cat, o[good], cat.valid[good]) for o in (*preds, np.mean(preds, 0))]
-    return dict(galaxies=len(good), rmse=mean.rmse(), interval=mean.interval(), folds=[o.rmse() for o in each])
+    return dict(galaxies=int(good.sum()), rmse=mean.rmse(), interval=mean.interval(), folds=[o.rmse() for o in each])
 
 # %% ../../nbs/44_training.crossval.ipynb #dfc7b01e
 def _summarize(cfg, out):
