@@ -246,7 +246,8 @@ class _command:
 
     def params(self):
         "name -> _Param; the comments of `work` come first, then those of `where`, then settings"
-        theirs = {k: v for o in reversed(self.where) for k,v in (_params if isinstance(o, str) else _record_params)(o).items()}
+        each = [_params(o) if isinstance(o, str) else _record_params(o) for o in reversed(self.where)]
+        theirs = {k: v for o in each for k,v in o.items()}
         theirs = {k: v for k,v in theirs.items() if k in self.own or 'cfg' not in self.own or k not in settings()}
         return _record_params(Config) | theirs | _params(f'cli:{self.work.__name__}') | _SHARED
 

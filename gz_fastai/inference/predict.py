@@ -296,8 +296,8 @@ def _finished(out, folder, asked):
     file = _record_of(out)
     if not (out.exists() and file.exists()): return
     said = read_json(file)
-    was = Record.from_dict(said, file, path=folder).requested
-    other = [f'{k} was {was.get(k)!r}, is now {v!r}' for k,v in json.loads(json.dumps(asked)).items() if was.get(k) != v]
+    was,now = Record.from_dict(said, file, path=folder).requested,json.loads(json.dumps(asked))
+    other = [f'{k} was {was.get(k)!r}, is now {v!r}' for k,v in now.items() if was.get(k) != v]
     refuse(other, lambda o: f'holds a finished prediction with other settings ({"; ".join(o[:3])})', file=out,
            remedy='choose another file')
     if folder.exists(): discard(folder)
