@@ -47,7 +47,6 @@ _TEXTS = {'smooth-or-featured': 'Smooth, or with features or a disk?',
           'artifact': 'What kind of artifact is it?',
           'ring': 'Is there a ring?'}
 
-# %% ../../nbs/10a_data.campaigns.ipynb #fcfb59ed
 _YES_NO = {'disk-edge-on': ('edge-on', 'not edge-on'), 'edge-on-bulge': ('edge-on bulge', 'no edge-on bulge'),
            'bar': ('bar', 'no bar'), 'has-spiral-arms': ('spiral arms', 'no spiral arms'), 'ring': ('ring', 'no ring'),
            'something-odd': ('something odd', 'nothing odd'), 'clumps': ('bright clumps', 'no bright clumps'),
@@ -87,138 +86,87 @@ class Campaign:
     source:str     # where the tree is published
 
 # %% ../../nbs/10a_data.campaigns.ipynb #78dea8d4
-def _lines(text): return [re.split(r'\s*:\s*', o.strip()) for o in text.strip().splitlines()]
-
-def _names(text):
-    "(question, names of its answers) of each line"
-    return [(q.split(), answers.split()) for q,answers in _lines(text)]
-
-def _campaign(name, tag, ids, source, tree, *others):
-    "A campaign from the lines of its tree, and from the lines of other names in the order of the tree"
+def _campaign(name, tag, ids, source, tree):
+    "A campaign from the lines of its tree"
     end = f'-{tag}' if tag else ''
-    def column(o): return '{}{}_{}'.format(o.partition('_')[0], end, o.partition('_')[2])
     questions,columns,stems,answers = [],[],[],{}
-    for q,*parents,own in ((*re.split(r'\s*<\s*', head), own.split()) for head,own in _lines(tree)):
-        parents = [column(o) for p in parents for o in p.split()]
+    for line in tree.strip().splitlines():
+        mine,_,other = line.partition('|')
+        (q,*above),own = [o.replace('<', '').split() for o in mine.split(':')]
+        alias,_,others = map(str.strip, other.partition(':'))
+        stems.append([q+end, q, alias or q])
+        parents = [f'{p}{end}_{a}' for p,_,each in (o.partition('_') for o in above) for a in each.split(',')]
         questions.append(Question(_TEXTS[q], [_answer(q, a) for a in own], parents or None))
-        columns += [column(f'{q}_{a}') for a in own]
-        stems.append([q+end, q])
-        answers |= {column(f'{q}_{a}'): [(column_key(f'{stem}-{a}'),) for stem in stems[-1]] for a in own}
-    schema = Schema(name, questions, columns, ids[0])
-    for other in others:
-        for s,names,(alias,own) in zip(schema.slices, stems, _names(other), strict=True):
-            names += alias
-            for c,a in zip(columns[s], own, strict=True):
-                answers[c] += [tuple(column_key(f'{o}-{b}') for b in a.split('/')) for o in alias]
-    return Campaign(schema, stems, answers, ids, source)
+        for a,b in zip(own, others.split() or own, strict=True):
+            columns.append(f'{q}{end}_{a}')
+            answers[columns[-1]] = [tuple(column_key(f'{stem}-{o}') for o in each)
+                                    for stem,each in zip(stems[-1], ([a], [a], b.split('/')))]
+    return Campaign(Schema(name, questions, columns, ids[0]), stems, answers, ids, source)
 
 # %% ../../nbs/10a_data.campaigns.ipynb #e12d4db0
 _GZ2_TREE = '''
-smooth-or-featured: smooth featured-or-disk artifact
-disk-edge-on < smooth-or-featured_featured-or-disk: yes no
-bar < disk-edge-on_no: yes no
-has-spiral-arms < disk-edge-on_no: yes no
-bulge-size < disk-edge-on_no: no just-noticeable obvious dominant
-something-odd < smooth-or-featured_smooth smooth-or-featured_featured-or-disk: yes no
-how-rounded < smooth-or-featured_smooth: round in-between cigar
+smooth-or-featured: smooth featured-or-disk artifact | smooth-or-features: smooth features-or-disk star-or-artifact
+disk-edge-on < smooth-or-featured_featured-or-disk: yes no | edgeon
+bar < disk-edge-on_no: yes no | bar: bar no-bar
+has-spiral-arms < disk-edge-on_no: yes no | spiral: spiral no-spiral
+bulge-size < disk-edge-on_no: no just-noticeable obvious dominant \
+    | bulge-prominence: no-bulge just-noticeable obvious dominant
+something-odd < smooth-or-featured_smooth,featured-or-disk: yes no | odd
+how-rounded < smooth-or-featured_smooth: round in-between cigar | rounded: completely-round in-between cigar-shaped
 odd-feature < something-odd_yes: ring lens-or-arc disturbed irregular other merger dust-lane
-bulge-shape < disk-edge-on_yes: round boxy no-bulge
-spiral-winding < has-spiral-arms_yes: tight medium loose
-spiral-arm-count < has-spiral-arms_yes: 1 2 3 4 more-than-4 cant-tell'''
-_GZ2_NAMES = '''
-smooth-or-features: smooth features-or-disk star-or-artifact
-edgeon: yes no
-bar: bar no-bar
-spiral: spiral no-spiral
-bulge-prominence: no-bulge just-noticeable obvious dominant
-odd: yes no
-rounded: completely-round in-between cigar-shaped
-odd-feature: ring lens-or-arc disturbed irregular other merger dust-lane
-bulge-shape: rounded boxy no-bulge
-arms-winding: tight medium loose
-arms-number: 1 2 3 4 more-than-4 cant-tell'''
-_UKIDSS_TREE,_UKIDSS_NAMES = ['\n'.join(o for o in text.splitlines() if not o.startswith('odd-feature'))
-                              for text in (_GZ2_TREE, _GZ2_NAMES)]
+bulge-shape < disk-edge-on_yes: round boxy no-bulge | bulge-shape: rounded boxy no-bulge
+spiral-winding < has-spiral-arms_yes: tight medium loose | arms-winding
+spiral-arm-count < has-spiral-arms_yes: 1 2 3 4 more-than-4 cant-tell | arms-number'''
+_UKIDSS_TREE = '\n'.join(o for o in _GZ2_TREE.splitlines() if not o.startswith('odd-feature'))
 
-# %% ../../nbs/10a_data.campaigns.ipynb #f4f569f2
 _HUBBLE_TREE = '''
-smooth-or-featured: smooth features artifact
-how-rounded < smooth-or-featured_smooth: completely in-between cigar-shaped
-clumpy-appearance < smooth-or-featured_features: yes no
-clump-count < clumpy-appearance_yes: 1 2 3 4 5-plus cant-tell
-clump-arrangement < clump-count_3 clump-count_4 clump-count_5-plus clump-count_cant-tell: line chain cluster spiral
-brightest-clump < clump-count_2 clump-arrangement_line clump-arrangement_chain clump-arrangement_cluster: yes no
-brightest-clump-central < brightest-clump_yes: yes no
-galaxy-symmetrical < clump-count_1 brightest-clump_no brightest-clump-central_yes: yes no
-clumps-embedded-larger-object < galaxy-symmetrical_*: yes no
-disk-edge-on < clumpy-appearance_no: yes no
-bulge-shape < disk-edge-on_yes: rounded boxy none
-bar < disk-edge-on_no clump-arrangement_spiral: yes no
-has-spiral-arms < bar_*: yes no
-spiral-winding < has-spiral-arms_yes: tight medium loose
-spiral-arm-count < has-spiral-arms_yes: 1 2 3 4 5-plus cant-tell
-bulge-size < has-spiral-arms_no spiral-arm-count_*: none just-noticeable obvious dominant
-something-odd < smooth-or-featured_smooth smooth-or-featured_features: yes no
+smooth-or-featured: smooth features artifact | smooth-or-features: smooth features-or-disk star-or-artifact
+how-rounded < smooth-or-featured_smooth: completely in-between cigar-shaped \
+    | rounded: completely-round in-between cigar-shaped
+clumpy-appearance < smooth-or-featured_features: yes no | clumpy
+clump-count < clumpy-appearance_yes: 1 2 3 4 5-plus cant-tell \
+    | clumps-count: 1 2 3 4 more-than-4/5-plus/5-or-more cant-tell
+clump-arrangement < clump-count_3,4,5-plus,cant-tell: line chain cluster spiral \
+    | clumps-arrangement: line/straight-line chain cluster/cluster-or-irregular spiral
+brightest-clump < clump-count_2 clump-arrangement_line,chain,cluster: yes no | bright-clump
+brightest-clump-central < brightest-clump_yes: yes no | bright-clump-central
+galaxy-symmetrical < clump-count_1 brightest-clump_no brightest-clump-central_yes: yes no | clumps-symmetrical
+clumps-embedded-larger-object < galaxy-symmetrical_*: yes no | clumps-embedded
+disk-edge-on < clumpy-appearance_no: yes no | edgeon
+bulge-shape < disk-edge-on_yes: rounded boxy none | bulge-shape: rounded boxy no-bulge
+bar < disk-edge-on_no clump-arrangement_spiral: yes no | bar: bar no-bar
+has-spiral-arms < bar_*: yes no | spiral: spiral no-spiral
+spiral-winding < has-spiral-arms_yes: tight medium loose | arms-winding
+spiral-arm-count < has-spiral-arms_yes: 1 2 3 4 5-plus cant-tell | arms-number: 1 2 3 4 more-than-4 cant-tell
+bulge-size < has-spiral-arms_no spiral-arm-count_*: none just-noticeable obvious dominant \
+    | bulge-prominence: no-bulge just-noticeable obvious dominant
+something-odd < smooth-or-featured_smooth,features: yes no | odd
 odd-feature < something-odd_yes: ring lens-or-arc disturbed irregular other merger dust-lane'''
-_HUBBLE_NAMES = '''
-smooth-or-features: smooth features-or-disk star-or-artifact
-rounded: completely-round in-between cigar-shaped
-clumpy: yes no
-clumps-count: 1 2 3 4 more-than-4/5-plus/5-or-more cant-tell
-clumps-arrangement: line/straight-line chain cluster/cluster-or-irregular spiral
-bright-clump: yes no
-bright-clump-central: yes no
-clumps-symmetrical: yes no
-clumps-embedded: yes no
-edgeon: yes no
-bulge-shape: rounded boxy no-bulge
-bar: bar no-bar
-spiral: spiral no-spiral
-arms-winding: tight medium loose
-arms-number: 1 2 3 4 more-than-4 cant-tell
-bulge-prominence: no-bulge just-noticeable obvious dominant
-odd: yes no
-odd-feature: ring lens-or-arc disturbed irregular other merger dust-lane'''
 
 # %% ../../nbs/10a_data.campaigns.ipynb #a6ea6447
 _CANDELS_TREE = '''
-smooth-or-featured: smooth features artifact
-how-rounded < smooth-or-featured_smooth: completely in-between cigar-shaped
+smooth-or-featured: smooth features artifact | smooth-or-featured: smooth features artifact/star-or-artifact
+how-rounded < smooth-or-featured_smooth: completely in-between cigar-shaped \
+    | how-rounded: completely inbetween cigarshaped
 clumpy-appearance < smooth-or-featured_features: yes no
-clump-count < clumpy-appearance_yes: 1 2 3 4 5-plus cant-tell
-clump-arrangement < clump-count_3 clump-count_4 clump-count_5-plus clump-count_cant-tell: line chain cluster spiral
-brightest-clump < clump-count_2 clump-arrangement_*: yes no
+clump-count < clumpy-appearance_yes: 1 2 3 4 5-plus cant-tell | how-many-clumps
+clump-arrangement < clump-count_3,4,5-plus,cant-tell: line chain cluster spiral \
+    | clump-configuration: straight-line chain cluster-or-irregular spiral
+brightest-clump < clump-count_2 clump-arrangement_*: yes no | is-one-clump-brightest
 brightest-clump-central < brightest-clump_yes: yes no
 galaxy-symmetrical < clump-count_1 brightest-clump_no brightest-clump-central_yes: yes no
 clumps-embedded-larger-object < galaxy-symmetrical_*: yes no
 disk-edge-on < clumpy-appearance_no: yes no
 edge-on-bulge < disk-edge-on_yes: yes no
-bar < disk-edge-on_no: yes no
-has-spiral-arms < bar_*: yes no
-spiral-winding < has-spiral-arms_yes: tight medium loose
+bar < disk-edge-on_no: yes no | bar-feature
+has-spiral-arms < bar_*: yes no | spiral-pattern
+spiral-winding < has-spiral-arms_yes: tight medium loose | spiral-arm-winding
 spiral-arm-count < has-spiral-arms_yes: 1 2 3 4 5-plus cant-tell
-bulge-size < has-spiral-arms_no spiral-arm-count_*: none obvious dominant
-merging < smooth-or-featured_smooth smooth-or-featured_features: merger tidal-debris both neither'''
-_CANDELS_NAMES = '''
-smooth-or-featured: smooth features artifact/star-or-artifact
-how-rounded: completely inbetween cigarshaped
-clumpy-appearance: yes no
-how-many-clumps: 1 2 3 4 5-plus cant-tell
-clump-configuration: straight-line chain cluster-or-irregular spiral
-is-one-clump-brightest: yes no
-brightest-clump-central: yes no
-galaxy-symmetrical: yes no
-clumps-embedded-larger-object: yes no
-disk-edge-on: yes no
-edge-on-bulge: yes no
-bar-feature: yes no
-spiral-pattern: yes no
-spiral-arm-winding: tight medium loose
-spiral-arm-count: 1 2 3 4 5-plus cant-tell
-bulge-prominence: no-bulge obvious dominant
-merging-tidal-debris: merging tidal-debris both neither'''
+bulge-size < has-spiral-arms_no spiral-arm-count_*: none obvious dominant \
+    | bulge-prominence: no-bulge obvious dominant
+merging < smooth-or-featured_smooth,features: merger tidal-debris both neither \
+    | merging-tidal-debris: merging tidal-debris both neither'''
 
-# %% ../../nbs/10a_data.campaigns.ipynb #cf744b37
 _DR5_TREE = '''
 smooth-or-featured: smooth featured-or-disk artifact
 disk-edge-on < smooth-or-featured_featured-or-disk: yes no
@@ -229,7 +177,7 @@ how-rounded < smooth-or-featured_smooth: round in-between cigar-shaped
 edge-on-bulge < disk-edge-on_yes: boxy none rounded
 spiral-winding < has-spiral-arms_yes: tight medium loose
 spiral-arm-count < has-spiral-arms_yes: 1 2 3 4 more-than-4 cant-tell
-merging < smooth-or-featured_smooth smooth-or-featured_featured-or-disk: none minor-disturbance major-disturbance merger'''
+merging < smooth-or-featured_smooth,featured-or-disk: none minor-disturbance major-disturbance merger'''
 _DR12_TREE = '''
 smooth-or-featured: smooth featured-or-disk artifact
 disk-edge-on < smooth-or-featured_featured-or-disk: yes no
@@ -240,7 +188,7 @@ how-rounded < smooth-or-featured_smooth: completely in-between cigar-shaped
 edge-on-bulge < disk-edge-on_yes: boxy none rounded
 spiral-winding < has-spiral-arms_yes: tight medium loose
 spiral-arm-count < has-spiral-arms_yes: 1 2 3 4 more-than-4
-merging < smooth-or-featured_smooth smooth-or-featured_featured-or-disk: neither tidal-debris both merger'''
+merging < smooth-or-featured_smooth,featured-or-disk: neither tidal-debris both merger'''
 _CLUMPS = '\nclumps < disk-edge-on_no: yes no'
 _PROBLEM = '\nproblem < smooth-or-featured_{}: star artifact {}'
 _ARTIFACT = '\nartifact < problem_artifact: satellite scattered diffraction ray saturation other'
@@ -262,13 +210,13 @@ CAMPAIGNS = {o.schema.name: o for o in [
     _campaign('decals-dr5', 'dr5', ('iauname',), _W22, _DR5_TREE),
     _campaign('decals-dr12', 'dr12', ('iauname',), _W22, _DR12_TREE),
     _campaign('desi', 'dr8', ('dr8_id',), _W23, _DR5_TREE),
-    _campaign('gz2-catalogue', 'gz2', ('dr7objid', 'objid', 'dr8objid', 'asset_id'), _W13, _GZ2_TREE, _GZ2_NAMES),
-    _campaign('hubble', 'hubble', ('survey_id', 'zooniverse_id'), _W17, _HUBBLE_TREE, _HUBBLE_NAMES),
-    _campaign('candels', 'candels', ('ID',), _S17, _CANDELS_TREE, _CANDELS_NAMES),
+    _campaign('gz2-catalogue', 'gz2', ('dr7objid', 'objid', 'dr8objid', 'asset_id'), _W13, _GZ2_TREE),
+    _campaign('hubble', 'hubble', ('survey_id', 'zooniverse_id'), _W17, _HUBBLE_TREE),
+    _campaign('candels', 'candels', ('ID',), _S17, _CANDELS_TREE),
     _campaign('cosmic-dawn', 'cd', ('id_str',), _DATASETS, _CD_TREE),
     _campaign('euclid', 'euclid', ('id_str', 'object_id'), _DATASETS, _CD_TREE + ' ghost'),
     _campaign('jwst', 'jwst', ('subject_id',), _DATASETS, _JWST_TREE),
-    _campaign('ukidss', 'ukidss', ('id_str',), _W13, _UKIDSS_TREE, _UKIDSS_NAMES),
+    _campaign('ukidss', 'ukidss', ('id_str',), _W13, _UKIDSS_TREE),
     _campaign('rings', '', ('id_str',), 'https://arxiv.org/abs/2110.12735', 'ring: yes no'),
 ]}
 
@@ -297,7 +245,6 @@ class QuestionColumns:
     total:str|None # the column with the number of votes
     fractions:list|None # the columns with fractions, if those with counts are there too
 
-# %% ../../nbs/10a_data.campaigns.ipynb #69b957e5
 def _first(plain, stems, endings):
     "The first column of a table with one of these names"
     names = (f'{stem}-{o}' if o else stem for stem in stems for o in endings)
@@ -341,22 +288,20 @@ class ColumnMatch(dict):
         self.rank = sum(len(o.columns) for o in self.values()),own_id
         self.tagged = bool(self.used) and all(column_key(c).startswith(own) for c in self.used)
 
-    def incomplete(self):
-        "A column for one answer to a question, and the name of an answer without one; `None` if all are complete"
+    def check(self, file=None):
+        "Raise `BadInput` if columns mean the same, or if a question lacks an answer"
         schema,kinds = self.campaign.schema,{o.kind for o in self.values()} if self else {*_ENDINGS}
+        for c in (c for o in self.values() for c in [*o.columns, *(o.fractions or []), o.total] if c is not None):
+            same = [o for o in self.spellings[column_key(c)] if o == c or c not in schema.columns]
+            def alike(o): return f'several columns {c}' if o[0] == o[1] else f'the columns {o[0]} and {o[1]} mean the same'
+            refuse(same[1:] and same, alike, file=file, remedy='keep one of them')
         if kinds & {'count', 'bare'}: kinds |= {'count', 'bare'}
         for q in set(range(len(schema.questions)) if self else [0])-set(self):
             for found in (o for k in _ENDINGS if k in kinds for o in _answers(self.campaign, q, self.plain, k)):
                 there = [o for o in found if o and o not in self.used]
-                if there and None in found: return there[0],schema.columns[schema.slices[q]][found.index(None)]
-
-    def ambiguous(self):
-        "Columns that mean the same as one of those that are used; empty if there are none"
-        own = set(self.campaign.schema.columns)
-        for c in [c for o in self.values() for c in [*o.columns, *(o.fractions or []), o.total] if c is not None]:
-            same = [o for o in self.spellings[column_key(c)] if o == c or c not in own]
-            if len(same) > 1: return same
-        return []
+                other = schema.columns[schema.slices[q]][found.index(None)] if None in found else None
+                def problem(_): return f'has a column {there[0]}, but none like {other} for another answer to the same question'
+                refuse(there and other, problem, file=file, remedy='add it, or remove all of that question')
 
 # %% ../../nbs/10a_data.campaigns.ipynb #5d01829e
 def campaign_of(

@@ -44,27 +44,19 @@ class Labels:
     def place(self, r): return row_place(self.table, r, self.file)      # of the row at this position, for BadInput
 
 # %% ../../nbs/12a_data.labels.ipynb #fd1d8868
-def _numbers(table, columns, found):
-    "(n, columns) numbers of a table, NaN if a cell is empty; other text is added to `found`"
-    res = np.empty((len(table), len(columns)))
-    for i,c in enumerate(columns):
-        res[:, i],wrong = column_numbers(table[c])
-        found += [(r, c, 'nan', f'{text!r} is not a number') for r,text in wrong.items()]
-    return res
-
-def _outside(v, columns, found, low, high, problem):
-    "Add the values outside a range to `found`"
-    with np.errstate(invalid='ignore'): wrong = (v < low) | (v > high)
-    found += [(r, columns[c], 'range', f'{v[r, c]:g} {problem}') for r,c in zip(*np.nonzero(wrong))]
-
 LABEL_TOL = .05 # labels may be rounded to two decimals; Kaggle's own hold to 3e-6
 _MOST_VOTES = 10**5 # for one answer
+_VOTES = (0, np.inf, 'is negative'),(-np.inf, _MOST_VOTES, 'is not a valid vote count')
+_SHARES = (-ROUNDING, 1+ROUNDING, 'is not between 0 and 1'),
 
-def _vote_numbers(table, columns, found):
-    "(n, columns) numbers of votes, NaN if a cell is empty"
-    v = _numbers(table, columns, found)
-    _outside(v, columns, found, 0, np.inf, 'is negative')
-    _outside(v, columns, found, -np.inf, _MOST_VOTES, 'is not a valid vote count')
+def _numbers(table, columns, found, *limits):
+    "(n, columns) numbers of a table, NaN if a cell is empty; other text, and what is outside a limit, is added to `found`"
+    v = np.empty((len(table), len(columns)))
+    for i,c in enumerate(columns):
+        v[:, i],wrong = column_numbers(table[c])
+        found += [(r, c, 'nan', f'{text!r} is not a number') for r,text in wrong.items()]
+    for low,high,problem in limits:
+        found += [(r, columns[c], 'range', f'{v[r, c]:g} {problem}') for r,c in zip(*np.nonzero((v < low) | (v > high)))]
     return v
 
 # %% ../../nbs/12a_data.labels.ipynb #2dc5c41e
@@ -91,11 +83,8 @@ def _whole(fractions, total):
 def _read_answers(table, question, block, found):
     "The `Answers` to a question, from the columns of a `QuestionColumns` of a known kind"
     columns,counted = block.columns,block.kind in ('count', 'weight')
-    total = None if block.total is None else _vote_numbers(table, [block.total], found)[:, 0]
-    if counted: v = _vote_numbers(table, columns, found)
-    else:
-        v = _numbers(table, columns, found)
-        _outside(v, columns, found, -ROUNDING, 1+ROUNDING, 'is not between 0 and 1')
+    total = None if block.total is None else _numbers(table, [block.total], found, *_VOTES)[:, 0]
+    v = _numbers(table, columns, found, *(_VOTES if counted else _SHARES))
     if block.kind == 'share': v,columns = np.hstack([v, 1-v]),columns*2
     gaps = np.isnan(v) & ~np.isnan(v).all(1, keepdims=True) & (np.nan_to_num(v).sum(1, keepdims=True) > 0)
     found += [(r, columns[c], 'nan', 'is empty, while other answers are not') for r,c in zip(*np.nonzero(gaps))]
@@ -114,8 +103,6 @@ def _read_answers(table, question, block, found):
 
 # %% ../../nbs/12a_data.labels.ipynb #7544be93
 LABEL_FORMS = ('counts', 'conditional', 'cumulative')
-_KAGGLE = {column_key(c) for c in GZ2.columns}
-_VOTES = {column_key(c) for o in CAMPAIGNS.values() for c in o.schema.columns}-_KAGGLE # as galaxy-datasets names them
 
 def _bare_form(match, form, file):
     "What the bare columns of a `ColumnMatch` hold; raises `BadInput` unless a word or their names say it"
@@ -124,8 +111,9 @@ def _bare_form(match, form, file):
     plain = {column_key(c) for c in names}
     if min(match.campaign.schema.sizes) == 1: return 'cumulative'     # one answer alone has no sum
     if form: return form
-    if plain <= _KAGGLE: return 'cumulative'
-    if plain <= _VOTES or any(o.total or o.fractions for o in bare): return 'counts'
+    if plain <= {column_key(c) for c in GZ2.columns}: return 'cumulative'
+    of_hub = {column_key(c) for o in CAMPAIGNS.values() if o.schema != GZ2 for c in o.schema.columns}     # galaxy-datasets
+    if plain <= of_hub or any(o.total or o.fractions for o in bare): return 'counts'
     if all(o.endswith('-count') for o in plain): return 'counts'
     if all(o.endswith(('-fraction', '-frac')) for o in plain): return 'conditional'
     remedy = ('say which with form: counts of votes, conditional fractions of those who were asked, '
@@ -183,6 +171,8 @@ def _rates(schema, answers):
     return pd.DataFrame(rows, columns=['kind', 'question', 'rows', 'of'])
 
 # %% ../../nbs/12a_data.labels.ipynb #4fa81b5b
+def _listed(what, texts): return [f'{plural(len(texts), "question")} {what}: {" ".join(texts)}'] if texts else []
+
 def _asked_labels(table, matches, bare, file):
     "Fields of `Labels`, of a table with votes, or with fractions of those who were asked"
     found,schema = [],Schema.join([o.campaign.schema.subset(o)[0] for o in matches])
@@ -194,22 +184,18 @@ def _asked_labels(table, matches, bare, file):
         which = [dict(bare=w, count='counts').get(b.kind) == word for b,w in blocks]
         some = [(a.raw, b.columns) for a,(b,_),w in zip(answers, blocks, which) if w]
         if some: verify_form(word, *zip(*some), file)
-    def left_out(some, kept, reason):
-        gone = [o.question.text for o in some if o not in kept]
-        return [f'{plural(len(gone), "question")} left out, {reason}: {" ".join(gone)}'] if gone else []
     kept = [o for o in answers if o.counted] or answers
     single = next((o.question.text for o in kept if len(o.question.answers) == 1), None)
     refuse(single, f'has votes for one answer alone to {single!r}', file=file, remedy='give the others a column too')
     asked = [o for o in kept if o.values.sum() > 0]
     refuse(not asked and not found, 'holds no votes', file=file)
     asked = asked or kept      # what was found says why
-    notes = left_out(answers, kept, 'since the table has no numbers of votes for them')
-    notes += left_out(kept, asked, 'since nobody was asked')
+    def others(some, those): return [o.question.text for o in some if o not in those]
+    notes = [*_listed('left out, since the table has no numbers of votes for them', others(answers, kept)),
+             *_listed('left out, since nobody was asked', others(kept, asked))]
     schema,v = schema.subset([answers.index(o) for o in asked])[0],np.hstack([o.values for o in asked])
     res = dict(schema=schema, found=found, notes=notes, form='votes per answer')
     if asked[0].counted: return res | dict(fractions=schema.fractions(v), counts=v, rates=_rates(schema, asked))
-    remedy = 'give one campaign'
-    refuse(len(matches) > 1, 'has no votes, and cannot be weighed against other campaigns', file=file, remedy=remedy)
     frac = schema.cumulative(v)
     for s,share,o in zip(schema.slices, schema.asked(frac).T, asked):
         total = frac[:, s].sum(1)
@@ -241,52 +227,40 @@ def _cumulative_labels(table, match, file):
     return dict(schema=schema, found=found, notes=[], fractions=v, form='fractions of all volunteers')
 
 # %% ../../nbs/12a_data.labels.ipynb #fb2d790f
-def _check_columns(match, file):
-    "Raise `BadInput` if columns mean the same, or if a question lacks an answer"
-    if same := match.ambiguous():
-        alike = f'the columns {same[0]} and {same[1]} mean the same'
-        problem = f'several columns {same[0]}' if same[0] == same[1] else alike
-        raise BadInput(problem, file=file, remedy='keep one of them')
-    problem = lambda o: f'has a column {o[0]}, but none like {o[1]} for another answer to the same question'
-    refuse(match.incomplete(), problem, file=file, remedy='add it, or remove all of that question')
-
 def _matched(table, schema, form, file):
-    "The forms of a table's columns; raises `BadInput` if they are of no campaign, or not of the given schema"
+    "The `ColumnMatch` of each campaign of a table; raises `BadInput` if there is none, or if a schema does not fit"
     names = list(map(str, table.columns))
     res = [] if schema else match_campaigns(table.columns)
-    kaggle = res[0].campaign.schema == GZ2 if res else any(c in names for c in GZ2.columns)
-    if schema is None and kaggle: schema = GZ2
     def debiased(columns):
         problem = 'debiased fractions do not add up, and are not what the volunteers saw in these images'
         remedy = 'train on the counts, or on the raw fractions and numbers of votes'
         refuse(any('debias' in str(c).lower() for c in columns), problem, file=file, remedy=remedy)
-    if schema is not None:
-        debiased(schema.columns)
-        res = [ColumnMatch(campaign_of(schema), table.columns)]
-        some = bool(res[0]) and schema.name in CAMPAIGNS and schema != GZ2
-        incomplete = len(res[0]) < len(schema.questions) and not some
-        refuse(incomplete, lambda _: missing_columns(table, schema), file=file)
-    elif not res:
+    if schema is None and (res[0].campaign.schema == GZ2 if res else any(c in names for c in GZ2.columns)): schema = GZ2
+    if schema is None and not res:
         for o in CAMPAIGNS.values():
-            if len(o.schema.questions) > 1: _check_columns(ColumnMatch(o, table.columns), file)
+            if len(o.schema.questions) > 1: ColumnMatch(o, table.columns).check(file)
         debiased(names)
         own = _own_schema(table) if form == 'counts' else None
         problem = separator_hint(table) or f'its columns are of no campaign ({", ".join(names)[:100]}...)'
         remedy = "name their questions with a schema, or say form 'counts' if columns such as shape_round hold votes"
         refuse(own is None, problem, file=file, remedy=remedy)
         res = [ColumnMatch(campaign_of(own), table.columns)]
-    for o in res: _check_columns(o, file)
+    elif schema is not None:
+        debiased(schema.columns)
+        res = [ColumnMatch(campaign_of(schema), table.columns)]
+        some = bool(res[0]) and schema.name in CAMPAIGNS and schema != GZ2
+        incomplete = len(res[0]) < len(schema.questions) and not some
+        refuse(incomplete, lambda _: missing_columns(table, schema), file=file)
+    for o in res: o.check(file)
     return res
 
 # %% ../../nbs/12a_data.labels.ipynb #b7487ec9
-_NO_ANSWERS = ('total', 'total-votes', 'total-count', 'votes', 'count', 'counts', 'n', 'sum')
-
 def _own_schema(table):
     "A schema from columns of votes whose names share the part before the last underscore; `None` if there are none"
     groups,names = {},list(table.columns)
-    for c in map(str, names):
-        q,_,a = c.rpartition('_')
-        if q and a and names.count(c) == 1 and column_key(a) not in _NO_ANSWERS: groups.setdefault(q, []).append(c)
+    for q,_,a in (str(c).rpartition('_') for c in names):
+        total = column_key(a) in ('total', 'total-votes', 'total-count', 'votes', 'count', 'counts', 'n', 'sum')
+        if q and a and not total and names.count(f'{q}_{a}') == 1: groups.setdefault(q, []).append(f'{q}_{a}')
     def votes(columns):
         v = np.stack([column_numbers(table[c])[0] for c in columns], 1)
         return np.isfinite(v).any() and not np.any((v < 0) | (v > _MOST_VOTES) | (v != v.round()) & np.isfinite(v))
@@ -311,13 +285,13 @@ def to_labels(
     id_column = id_column or (usual[0] if usual else find_id_column(table, name, tree))
     ids = galaxy_ids(table, file, Schema(tree.name, tree.questions, tree.columns, id_column))
     bare = [_bare_form(o, form, name) if any(b.kind == 'bare' for b in o.values()) else None for o in matches]
-    cumulative,several = 'cumulative' in bare,len(matches) > 1
-    problem,remedy = 'has no votes, and cannot be weighed against other campaigns','give one campaign'
-    refuse(cumulative and several, problem, file=name, remedy=remedy)
+    cumulative = 'cumulative' in bare
     read = _cumulative_labels(table, matches[0], name) if cumulative else _asked_labels(table, matches, bare, name)
+    schema,counts = read['schema'],read.get('counts')
+    problem = 'has no votes, and cannot be weighed against other campaigns'
+    refuse(counts is None and len(matches) > 1, problem, file=name, remedy='give one campaign')
     absent = [q.text for o in matches for i,q in enumerate(o.campaign.schema.questions) if i not in o]
-    notes = [f'{plural(len(absent), "question")} not in the table: {" ".join(absent)}'] if absent else []
-    notes,schema,counts = notes+read['notes'],read['schema'],read.get('counts')
+    notes = [*_listed('not in the table', absent), *read['notes']]
     read_names = [o.campaign.schema.name for o in matches]
     others = [ColumnMatch(o, table.columns) for k,o in CAMPAIGNS.items() if k not in read_names]
     others = [o.campaign.schema.name for o in others if o.tagged and not any(o.used & p.used for p in matches)]
