@@ -52,8 +52,14 @@ def read_table(
     "The table of a file; raises `BadInput` where it cannot be read."
     kind = table_kind(file)
     if kind == '.parquet': return _parquet_table(file)
-    data = _csv_in_zip(file) if kind == '.zip' else read_limited(file, _MOST_BYTES)
-    if data.startswith(b'\x1f\x8b'): data = _gunzipped(data, file)
+    data = None if kind == '.zip' and Path(file).is_file() else read_limited(file, _MOST_BYTES)
+    if data is None:
+        tables = [o for o in zip_members(file)[0] if o.name.lower().endswith('.csv')]
+        refuse(len(tables) != 1, f'must hold one CSV file, has {len(tables)}', file=file)
+        with _reading(file, 'cannot be read as a zip', 'download it again'): data = read_limited(tables[0], _MOST_BYTES)
+    if data.startswith(b'\x1f\x8b'):
+        with _reading(file, 'cannot be unpacked'): data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(_MOST_BYTES+1)
+        refuse(len(data) > _MOST_BYTES, f'has more than {format_bytes(_MOST_BYTES)} unpacked', file=file)
     return _fits_table(data, file) if data.startswith(b'SIMPLE  =') else _csv_table(data, file)
 
 def table_kind(
@@ -74,22 +80,10 @@ def _reading(file, problem, remedy='get it again'):
     except Exception as e:
         raise BadInput(f'{problem} ({" ".join(str(e).split())[:200]})', file=file, remedy=remedy) from None
 
-def _gunzipped(data, file):
-    "The content of a file compressed with gzip"
-    with _reading(file, 'cannot be unpacked'): res = gzip.GzipFile(fileobj=io.BytesIO(data)).read(_MOST_BYTES+1)
-    refuse(len(res) > _MOST_BYTES, f'has more than {format_bytes(_MOST_BYTES)} unpacked', file=file)
-    return res
-
 def _separator(data):
     "What separates the cells, from the first line"
     first = data.partition(b'\n')[0]
     return '\t' if first.count(b'\t') > first.count(b',') else ','
-
-def _short_rows(data, sep):
-    "The lines with fewer cells than the first; a file that was cut off ends in one"
-    if b'"' in data: cells = [len(o) for o in csv.reader(io.StringIO(data.decode('utf-8-sig')), delimiter=sep)]
-    else: cells = [o.count(sep.encode())+1 if o else 0 for o in data.splitlines()]
-    return [i for i,n in enumerate(cells, 1) if 0 < n < cells[0]]
 
 # %% ../../nbs/10b_data.tables.ipynb #f41d0a54
 def _csv_table(data, file):
@@ -103,13 +97,17 @@ def _csv_table(data, file):
         try: table = pd.read_csv(io.BytesIO(data), **how)
         except pd.errors.ParserWarning: raise BadInput('has rows with more cells than the header') from None
         table.columns = pd.read_csv(io.BytesIO(data), **how, header=None, nrows=1).fillna('').iloc[0].tolist()
-    short,table.index = _short_rows(data, how['sep']),table.index+2
+    if b'"' in data: cells = [len(o) for o in csv.reader(io.StringIO(data.decode('utf-8-sig')), delimiter=how['sep'])]
+    else: cells = [o.count(how['sep'].encode())+1 if o else 0 for o in data.splitlines()]
+    short,table.index = [i for i,n in enumerate(cells, 1) if 0 < n < cells[0]],table.index+2
     problem = f'has fewer cells than the header{_and_n_more(short)}'
     refuse(short, problem, file=file, line=min(short, default=None), remedy='complete the row')
     table = table.fillna('')
     return table[~(table == '').all(axis=1)]
 
 # %% ../../nbs/10b_data.tables.ipynb #6fb4c61f
+def _parquet_files(file): return sorted(Path(file).glob('*.parquet')) if Path(file).is_dir() else [file]
+
 def _parquet_columns(file):
     "The columns of a parquet file that hold one value a row"
     import pyarrow as pa, pyarrow.parquet as pq
@@ -119,12 +117,12 @@ def _parquet_columns(file):
 def _parquet_table(file):
     "The table of a parquet file, or of all in a folder"
     import pyarrow.parquet as pq
-    files,parts = sorted(Path(file).glob('*.parquet')) if Path(file).is_dir() else [file],[]
-    first = _parquet_columns(files[0])
+    first,*_ = files = _parquet_files(file)
+    columns,parts = _parquet_columns(first),[]
     for f in files:
-        columns = _parquet_columns(f)
-        def problem(other): return f'{min(other)} is a column of it or of {Path(files[0]).name}, not of both'
-        refuse({*columns} ^ {*first}, problem, file=f, remedy='keep files of one table')
+        other = {*columns} ^ {*_parquet_columns(f)}
+        def problem(o): return f'{min(o)} is a column of it or of {Path(first).name}, not of both'
+        refuse(other, problem, file=f, remedy='keep files of one table')
         with _reading(f, 'cannot be read'):
             parts.append(pq.ParquetFile(f).read(columns).to_pandas(integer_object_nulls=True, ignore_metadata=True))
     return pd.concat(parts).set_axis(pd.RangeIndex(1, sum(map(len, parts))+1))
@@ -146,23 +144,13 @@ def _fits_table(data, file):
         table = table[[c for c in table.colnames if table[c].ndim == 1 and not varies(c)]].to_pandas()
     return table.set_axis(pd.RangeIndex(1, len(table)+1))
 
-# %% ../../nbs/10b_data.tables.ipynb #b11ffb0d
-def _csv_in_zip(file):
-    "The content of the CSV file in a zip"
-    if not Path(file).is_file(): return read_limited(file)     # raises
-    tables = [o for o in zip_members(file)[0] if o.name.lower().endswith('.csv')]
-    refuse(len(tables) != 1, f'must hold one CSV file, has {len(tables)}', file=file)
-    with _reading(file, 'cannot be read as a zip', 'download it again'): return read_limited(tables[0], _MOST_BYTES)
-
 # %% ../../nbs/10b_data.tables.ipynb #91f84ee7
 def table_columns(
     file, # as for read_table
 ) -> list:
     "The names of a table's columns; empty where it cannot be read."
     try:
-        if table_kind(file) == '.parquet':
-            one = next(iter(sorted(Path(file).glob('*.parquet')))) if Path(file).is_dir() else file
-            return _parquet_columns(one)
+        if table_kind(file) == '.parquet': return _parquet_columns(_parquet_files(file)[0])
         if table_kind(file) == '.fits': return read_table(file).columns.tolist()
         zipped = Path(file).name.lower().endswith('.gz')
         with gzip.open(file) if zipped else open(file, 'rb') as f: first = f.readline(2**20)
@@ -272,25 +260,19 @@ def by_id(
 def missing_columns(
     table,         # a DataFrame
     schema:Schema, # with the columns it should have
-) -> str:            # empty where each is there once
+) -> str:          # empty if each is there once
     "Which of the schema's columns a table lacks, or has twice, in words."
     columns = list(table.columns)
     missing = [c for c in schema.columns if c not in columns]
     twice = [c for c in schema.columns if columns.count(c) > 1]
     if twice: return f'several columns {twice[0]}{_and_n_more(twice)}; keep one of them'
     if not missing: return ''
-    others = [str(c) for c in table.columns if c not in schema.columns]
-    similar = difflib.get_close_matches(missing[0], others, 1, .6)
+    similar = difflib.get_close_matches(missing[0], [str(c) for c in columns if c not in schema.columns], 1, .6)
     hint = f'rename {similar[0]!r}?' if similar else f'the schema {schema.name} has {len(schema)} columns'
     return f'no column {missing[0]}{_and_n_more(missing)}; {hint}'
 
 # %% ../../nbs/10b_data.tables.ipynb #e868f04f
 _MISSING = {'', 'nan', 'none', 'null', 'na', 'n/a', '--', '<na>', 'nat'} # an empty cell, as programs write it
-
-def _number(o):
-    "A number from the cell of a table; NaN where it is none"
-    if isinstance(o, (datetime.date, complex, bytes)): return np.nan
-    return pd.to_numeric(pd.Series([o], dtype=object), errors='coerce').astype(float).iloc[0]
 
 def column_numbers(
     cells:pd.Series, # text, numbers, or anything
@@ -303,8 +285,9 @@ def column_numbers(
         cells = cells.astype(object).map(lambda o: o if o.__hash__ else str(o))
     codes,each = pd.factorize(cells)
     each = list(each)
-    if not all(isinstance(o, str) for o in each): numbers = map(_number, each)
-    else: numbers = pd.to_numeric(pd.Series(each, dtype=object), errors='coerce').astype(float)
+    def numeric(some): return pd.to_numeric(pd.Series(some, dtype=object), errors='coerce').astype(float)
+    if all(isinstance(o, str) for o in each): numbers = numeric(each)
+    else: numbers = [np.nan if isinstance(o, (datetime.date, complex, bytes)) else numeric([o]).iloc[0] for o in each]
     numbers = np.array([*numbers, np.nan], dtype=float)     # the last one is that of code -1, of what is missing
     wrong = [not np.isfinite(v) and str(o).strip().lower() not in _MISSING for o,v in zip(each, numbers)]
     wrong = {int(r): str(cells.iloc[r]).strip()[:40] for r in np.flatnonzero(np.array([*wrong, False])[codes])}
