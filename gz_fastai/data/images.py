@@ -81,15 +81,19 @@ class GalaxyImage:
         "The content of the file; raises `BadInput` if there is none, and `OSError` if the disk or the network fails."
         if self.data is not None: return self.data
         kind,which = self._where
-        if kind == 'row': data = _parquet_row(self, *which.split(':', 1))
+        if kind == 'row':
+            row,ids = which.split(':', 1)
+            try: changed = None if is_url(self.file) else os.stat(self.file).st_mtime_ns
+            except FileNotFoundError: raise BadInput('there is no such file', file=self.file) from None
+            with _opening: rows = _rows_of(self.file, ids, changed)
+            data = rows(int(row), self.id)
         elif is_url(self.file): data = _download(self.file)
         else:
             try: data = read_limited(_zip_member(self.file, which) if kind == 'zip' else self.file)
             except (BadInput, OSError): raise
             except Exception as e: raise BadInput(f'cannot be unpacked ({first_line(e)})', file=self) from None
         refuse(data is None, 'holds no image', file=self)
-        n = len(data)
-        refuse(n > MAX_BYTES, f'has {format_bytes(n)}, more than {format_bytes(MAX_BYTES)}', file=self)
+        refuse(len(data) > MAX_BYTES, lambda _: f'has {format_bytes(len(data))}, more than {format_bytes(MAX_BYTES)}', file=self)
         return data
 
     def load(self):
@@ -142,7 +146,7 @@ _BATCH = 32 # rows that are read together
 
 class _Rows:
     "The rows of a parquet file of images, for several threads; raises `Changed` if a row is not what was listed."
-    def __init__(self, file, ids):
+    def __init__(self, file, ids, changed=None):     # changed: when the file did, for the cache
         self.file,self.ids,self.lock = file,ids,Lock()
         self.pf = _open_parquet(file)
         self.images,groups = _image_column(self.pf.schema_arrow),range(self.pf.num_row_groups)
@@ -185,15 +189,7 @@ class _Rows:
         value = batch[self.images][row-at].as_py()
         return value.get('bytes') if isinstance(value, dict) else value
 
-@lru_cache(8)
-def _rows_of(file, ids, changed): return _Rows(file, ids)
-
-def _parquet_row(image, row, ids):
-    "The content of an image in a row"
-    try: changed = None if is_url(image.file) else os.stat(image.file).st_mtime_ns
-    except FileNotFoundError: raise BadInput('there is no such file', file=image.file) from None
-    with _opening: rows = _rows_of(image.file, ids, changed)
-    return rows(int(row), image.id)
+_rows_of = lru_cache(8)(_Rows)
 
 # %% ../../nbs/11_data.images.ipynb #2b56ac99
 def _filesystem(url):
@@ -203,18 +199,15 @@ def _filesystem(url):
     except Exception as e:      # of many libraries
         raise BadInput(f'cannot be opened: {first_line(e)}', file=without_password(url)) from None
 
-def _fetch(url):
-    "What is at a URL, tried once"
-    if not url.lower().startswith(('http://', 'https://')):
-        fs,path = _filesystem(url)
-        return fs.cat_file(path)
-    with urlopen(Request(url, headers={'User-Agent': 'gz_fastai'}), timeout=60) as f: return f.read(MAX_BYTES+1)
-
 def _download(url):
     "What is at a URL"
     shown = without_password(url)
     for pause in (1, 4, 16, None):
-        try: return _fetch(url)
+        try:
+            if url.lower().startswith(('http://', 'https://')):
+                with urlopen(Request(url, headers={'User-Agent': 'gz_fastai'}), timeout=60) as f: return f.read(MAX_BYTES+1)
+            fs,path = _filesystem(url)
+            return fs.cat_file(path)
         except BadInput: raise
         except FileNotFoundError: raise BadInput('there is no such file', file=shown) from None
         except Exception as e:      # of many libraries: a lost connection, a server that is busy
@@ -235,7 +228,7 @@ def _open_file(file, mode='rb', **kwargs):
 
 # %% ../../nbs/11_data.images.ipynb #a7591078
 def _walk(folder, seen):
-    "(path, whether it is a regular file) of what is in a folder at any depth, sorted within each folder"
+    "(path, part, whether it is a regular file) of what is in a folder at any depth, sorted within each folder"
     files,folders = [],[]
     with in_file(folder):
         place = os.stat(folder)
@@ -244,7 +237,7 @@ def _walk(folder, seen):
         for o in os.scandir(folder):
             if o.name.startswith('.') or o.name == '__MACOSX': continue
             (folders if o.is_dir() else files).append((o.name, o.is_file()))
-    for name,regular in sorted(files): yield os.path.join(folder, name),regular
+    for name,regular in sorted(files): yield os.path.join(folder, name),'',regular
     for name,_ in sorted(folders): yield from _walk(os.path.join(folder, name), seen)
 
 def _in_zip(file):
@@ -256,20 +249,16 @@ def _in_zip(file):
     else: yield from ((file, f'zip:{f.at}', True) for f in found)
     yield from ((file, f'zip:{f.at}', False) for f in others)
 
-def _below_url(url):
-    "The images and parquet files below a URL"
-    refuse('::' in url, 'chained URLs cannot be listed', file=url)
-    fs,path = _filesystem(url)
-    try: names = sorted(fs.find(path))
-    except Exception as e: raise BadInput(f'cannot be listed: {first_line(e)}', file=without_password(url)) from None
-    start = path.rstrip('/')
-    for name in (o[len(start):] for o in names if o.startswith(start)):
-        if '/.' not in name: yield url.rstrip('/')+name,'',True
-
 def _entries(source):
     "(file, part, whether it is a regular file) of what is in a folder, in a zip, or below a URL"
-    if is_url(source): return _below_url(source)
-    return ((o, '', regular) for o,regular in _walk(source, set())) if os.path.isdir(source) else _in_zip(source)
+    if not is_url(source): return _walk(source, set()) if os.path.isdir(source) else _in_zip(source)
+    refuse('::' in source, 'chained URLs cannot be listed', file=source)
+    fs,path = _filesystem(source)
+    try: names = sorted(fs.find(path))
+    except Exception as e: raise BadInput(f'cannot be listed: {first_line(e)}', file=without_password(source)) from None
+    start = path.rstrip('/')
+    below = (o[len(start):] for o in names if o.startswith(start))
+    return ((source.rstrip('/')+o, '', True) for o in below if '/.' not in o)
 
 # %% ../../nbs/11_data.images.ipynb #87b82f4f
 _PATHS = 'file_loc' # the column of a table that says where each image is
@@ -330,6 +319,7 @@ def _kind(source):
     suffix = source.lower().rpartition('.')[2]
     by_name = dict(txt='list', csv='list', parquet='parquet').get(suffix, 'image' if image_name(source) else '')
     if is_url(source): return by_name
+    if os.path.isdir(source): return 'folder'
     problem = 'is not a folder, zip or image' if os.path.exists(source) else 'there is no such file or folder'
     refuse(not os.path.isfile(source), problem, file=source)
     with _open_file(source) as f: start = f.read(9)
@@ -337,12 +327,10 @@ def _kind(source):
 
 def _images(source, own):
     "The images of a source"
-    kind = 'folder' if not is_url(source) and os.path.isdir(source) else _kind(source)
+    kind = _kind(source)
     if kind == 'image': yield as_image(source)
-    elif kind == 'list': yield from _from_list(source, own)
-    elif kind == 'parquet':
-        has_images = _image_column(_open_parquet(source).schema_arrow)
-        yield from (_from_parquet if has_images else _from_list)(source, own)
+    elif kind == 'parquet' and _image_column(_open_parquet(source).schema_arrow): yield from _from_parquet(source, own)
+    elif kind in ('list', 'parquet'): yield from _from_list(source, own)
     else:
         for file,part,regular in _entries(source):
             if not regular: continue
@@ -397,7 +385,7 @@ def skipped_files(
 ) -> str:        # '3 .txt, 1 .csv'; empty if there are only images
     "What is not an image in a folder or a zip, by suffix."
     source = str(source or '')
-    if not source or is_url(source) or not (os.path.isdir(source) or _kind(source) == 'zip'): return ''
+    if not source or is_url(source) or _kind(source) not in ('folder', 'zip'): return ''
     kinds = defaultdict(list)
     for file,part,regular in _entries(source):
         name = re.split(r'[\\/]', part[4:] or file)[-1]
