@@ -62,60 +62,52 @@ def _visibility(g):
     "How well details of the galaxy can be seen, from 0 to 1"
     return 1/(1+(g['psf']/(.26*g['radius']))**2) * g['snr']/(g['snr']+5)
 
-# %% ../../nbs/13_data.sample.ipynb #a9b5bd34
-def _disk_or_smooth(g, edge, arms, bar):
-    "Probabilities of smooth, disk, and star"
-    sharp = _visibility(g)
-    strange = sharp*(g['odd'] in ('ring', 'irregular', 'disturbed', 'dust lane', 'merger'))
-    plain = .34*(g['kind'] == 'disk')*(1.2-g['bulge'])*(1.3-g['age'])*(.4+sharp)   # a blue disk without features
-    nothing = (1-.85*edge)*(1-arms)*(1-bar)*(1-.9*g['clumps']*sharp)*(1-.5*strange)*(1-min(plain, .9))
-    star = .9 if g['kind'] == 'star' else .02
-    disk = (1-star)*(.12+.8*_logistic(1-nothing, .44, 7))
-    return [1-star-disk, disk, star]
-
-def _odd_feature(g):
-    "Probabilities that anything is odd, and of what"
-    odd = .09+.12*(1-_visibility(g)) if g['odd'] is None else .14+.7*_logistic(_visibility(g), .35, 7)
-    feature = np.array([.10, .06, .16, .15, .34, .16, .03])
-    if g['odd']: feature = .3*feature + .7*(np.array(_ODDITIES) == g['odd'])
-    return [odd, 1-odd],feature
-
-def _arms_and_bulge(g, arms, edge_bulge):
-    "Probabilities of the number of arms, and of the shape of an edge-on bulge"
-    lost = .08+.6*(1-_logistic(arms, .38, 6))
-    count = .2*np.array([.15, .45, .2, .1, .1]) + .8*(np.arange(1, 6) == g['n_arms'])
-    rounded,boxy,none = (1.15-g['boxy'])*edge_bulge+.04,.8*g['boxy']**2*edge_bulge+.02,1.04-edge_bulge
-    return [*(1-lost)*count, lost],np.array([rounded, boxy, none])/(rounded+boxy+none)
-
-# %% ../../nbs/13_data.sample.ipynb #856451cc
 def answer_probabilities(
     g:dict, # from draw_galaxy
 ) -> np.ndarray: # (columns,) P(answer | asked) for the questions of GZ2, in their order
     "How likely each answer is for this galaxy."
-    sharp = _visibility(g)
-    edge = .03+.93*_logistic(.25-g['tilt'], 0, 28) if g['kind'] == 'disk' else .03
+    sharp,disk = _visibility(g),g['kind'] == 'disk'
+    edge = .03+.93*_logistic(.25-g['tilt'], 0, 28) if disk else .03
     arms,bar = min(1, 1.5*g['arms']*sharp*g['tilt']**.5),min(1, 1.4*g['bar']*sharp*g['tilt']**.3)
     sees_bar,sees_arms = .04+.85*_logistic(bar, .38, 8),.08+.87*_logistic(arms, .3, 8)
-    odd,feature = _odd_feature(g)
-    number,edge_bulge = _arms_and_bulge(g, arms, _logistic(g['bulge'], .2, 12))
+    # smooth, disk or star: what there is to see besides a smooth patch
+    strange = sharp*(g['odd'] in ('ring', 'irregular', 'disturbed', 'dust lane', 'merger'))
+    plain = .34*disk*(1.2-g['bulge'])*(1.3-g['age'])*(.4+sharp)   # a blue disk without features
+    nothing = (1-.85*edge)*(1-arms)*(1-bar)*(1-.9*g['clumps']*sharp)*(1-.5*strange)*(1-min(plain, .9))
+    star = .9 if g['kind'] == 'star' else .02
+    features = (1-star)*(.12+.8*_logistic(1-nothing, .44, 7))
+    # whether anything is odd, and what
+    odd = .09+.12*(1-sharp) if g['odd'] is None else .14+.7*_logistic(sharp, .35, 7)
+    feature = np.array([.10, .06, .16, .15, .34, .16, .03])
+    if g['odd']: feature = .3*feature + .7*(np.array(_ODDITIES) == g['odd'])
+    # the number of arms, and the shape of an edge-on bulge
+    lost,edge_bulge = .08+.6*(1-_logistic(arms, .38, 6)),_logistic(g['bulge'], .2, 12)
+    count = .2*np.array([.15, .45, .2, .1, .1]) + .8*(np.arange(1, 6) == g['n_arms'])
+    rounded,boxy,none = (1.15-g['boxy'])*edge_bulge+.04,.8*g['boxy']**2*edge_bulge+.02,1.04-edge_bulge
     return np.concatenate([
-        _disk_or_smooth(g, edge, arms, bar),
+        [1-star-features, features, star],
         [edge, 1-edge],
         [sees_bar, 1-sees_bar],
         [sees_arms, 1-sees_arms],
         _gaussian_probs(g['bulge'], [-.06, .24, .58, 1.08], .14),
-        odd,
+        [odd, 1-odd],
         _gaussian_probs(g['round'], [.95, .66, .24], .14),
         feature,
-        edge_bulge,
+        np.array([rounded, boxy, none])/(rounded+boxy+none),
         _gaussian_probs(g['pitch'], [12, 24, 36], 6),
-        number])
+        [*(1-lost)*count, lost]])
 
 # %% ../../nbs/13_data.sample.ipynb #67e83475
 SAMPLE_CAMPAIGNS = ('gz2', 'gz2-catalogue', 'decals-dr5') # that synthetic volunteers can answer
 
-def _as_dr5(g, p):
-    "Probabilities of the answers of DECaLS DR5 from those of GZ2"
+def campaign_probabilities(
+    g:dict,             # from draw_galaxy
+    campaign:str='gz2', # a name in SAMPLE_CAMPAIGNS
+) -> np.ndarray: # (columns,) P(answer | asked) for the questions of that campaign
+    "How likely each answer is for this galaxy, in another campaign; raises `BadInput` for one that is not simulated."
+    check_choice('campaign', campaign, SAMPLE_CAMPAIGNS)
+    p = answer_probabilities(g)
+    if campaign != 'decals-dr5': return p
     of = dict(zip((q.text for q in GZ2.questions), (p[s] for s in GZ2.slices)))
     has_bar,strong = of['Is there a bar through the centre?'][0],_logistic(g['bar'], .5, 6)
     rounded,boxy,none = of['What shape is the edge-on bulge?']
@@ -126,15 +118,6 @@ def _as_dr5(g, p):
            'What shape is the edge-on bulge?': [boxy, none, rounded],
            'Is it merging or disturbed?': [1-disturbed.sum(), *disturbed]}
     return np.concatenate([of[q.text] for q in CAMPAIGNS['decals-dr5'].schema.questions])
-
-def campaign_probabilities(
-    g:dict,             # from draw_galaxy
-    campaign:str='gz2', # a name in SAMPLE_CAMPAIGNS
-) -> np.ndarray: # (columns,) P(answer | asked) for the questions of that campaign
-    "How likely each answer is for this galaxy, in another campaign; raises `BadInput` for one that is not simulated."
-    check_choice('campaign', campaign, SAMPLE_CAMPAIGNS)
-    p = answer_probabilities(g)
-    return _as_dr5(g, p) if campaign == 'decals-dr5' else p
 
 # %% ../../nbs/13_data.sample.ipynb #6aca12a7
 def cast_votes(
@@ -163,51 +146,26 @@ def _field(rng, grain):
     f = gaussian_filter(rng.standard_normal((_FRAME, _FRAME), dtype='float32'), grain, mode='wrap')
     return f/f.std()
 
-def _star(x, y, rng):
-    "A saturated star with its spikes"
-    spikes = np.exp(-np.abs(x)/.8-np.abs(y)/25)+np.exp(-np.abs(y)/.8-np.abs(x)/25)
-    light = 60*np.exp(-(x**2+y**2)/(2*rng.uniform(3, 7)**2))+rng.uniform(3, 20)*spikes
-    return light,light*rng.uniform(.3, 1.2)
-
-# %% ../../nbs/13_data.sample.ipynb #1b610892
-def _arms(g, r, phi, rng):
-    "Brightness of the spiral arms, at `r` in units of the galaxy's radius"
-    wave = np.cos(g['n_arms']*(phi-np.log(r)/np.tan(np.radians(g['pitch']))+rng.uniform(0, 6)))
-    sharpness,reach,contrast,phase = rng.uniform(1.2, 3),rng.uniform(1.8, 2.6),rng.uniform(0, .6),rng.uniform(0, 6)
-    uneven = 1+contrast*np.cos(phi-phase)
-    return g['arms']*np.exp(sharpness*(wave-1))*_logistic(r, .45, 8)*_logistic(reach-r, 0, 4)*uneven
-
 def _disk(g, x, y, rng):
     "Old and young light of a disk galaxy"
     R,c,s = g['radius'],np.cos(g['angle']),np.sin(g['angle'])
     u,v = x*c+y*s,(y*c-x*s)/g['tilt']                              # in the plane of the disk
     r,phi = np.hypot(u, v)+1e-3,np.arctan2(v, u)
     disk = _sersic(x, y, R, 1, g['tilt'], g['angle'])*np.exp(.9*g['clumps']*_field(rng, .13*R))
-    arms = _arms(g, r/R, phi, rng)
+    r = r/R
+    wave = np.cos(g['n_arms']*(phi-np.log(r)/np.tan(np.radians(g['pitch']))+rng.uniform(0, 6)))
+    sharpness,reach,contrast,phase = rng.uniform(1.2, 3),rng.uniform(1.8, 2.6),rng.uniform(0, .6),rng.uniform(0, 6)
+    uneven = 1+contrast*np.cos(phi-phase)
+    arms = g['arms']*np.exp(sharpness*(wave-1))*_logistic(r, .45, 8)*_logistic(reach-r, 0, 4)*uneven
     boxy = g['boxy']*(g['tilt'] < .35)
     bulge = _sersic(x, y, R*.33, 2.5, .5+.5*g['tilt'], g['angle'], boxy)*g['bulge']*4
     bar = _sersic(u, v, R*rng.uniform(.55, .9), .5, .28, rng.uniform(0, np.pi), .5)*g['bar']*2.5
     old = disk*(1-.6*g['arms'])
     return old*g['age']+bulge+bar,old*(1-g['age'])*1.2+disk*arms*1.9
 
-# %% ../../nbs/13_data.sample.ipynb #fa092f16
 def _blob(x, y, angle, distance, size):
     "A round patch of light"
     return np.exp(-((x-distance*np.cos(angle))**2+(y-distance*np.sin(angle))**2)/(2*size**2))
-
-def _patches(x, y, R, rng):
-    "Young light of an irregular galaxy"
-    light = []
-    for _ in range(rng.integers(4, 9)):
-        angle,flux = rng.uniform(0, 2*np.pi),rng.uniform(.4, 2)
-        light.append(flux*_blob(x, y, angle, rng.uniform(.2, 1.5)*R, rng.uniform(.1, .35)*R))
-    return light
-
-def _companion(x, y, R, angle, rng):
-    "Old light of a galaxy that merges, and of the bridge to it"
-    d,flux,radius = rng.uniform(.9, 2.2)*R,rng.uniform(.5, 1.4),R*rng.uniform(.4, .8)
-    other = _sersic(x-d*np.cos(angle), y-d*np.sin(angle), radius, 2, rng.uniform(.4, 1), rng.uniform(0, np.pi))
-    return flux*other,.5*_blob(x, y, angle, d/R/2*R, .6*R)
 
 # %% ../../nbs/13_data.sample.ipynb #869585bc
 def _oddity(g, old, young, x, y, rng):
@@ -221,10 +179,17 @@ def _oddity(g, old, young, x, y, rng):
     if odd == 'ring': young = young+rng.uniform(.6, 1.6)*bump(r-rng.uniform(1.3, 2), .15)
     elif odd == 'lens or arc': young = young+1.5*bump(d-1.9, .12)*_logistic(np.cos(phi), .6)
     elif odd == 'disturbed': young,old = young+tail(.9),old*(1+.6*np.cos(phi)*_logistic(d, .5))
-    elif odd == 'irregular': young,old = sum(_patches(x, y, R, rng), young),old*.5
+    elif odd == 'irregular':
+        for _ in range(rng.integers(4, 9)):
+            angle,flux = rng.uniform(0, 2*np.pi),rng.uniform(.4, 2)
+            young = young+flux*_blob(x, y, angle, rng.uniform(.2, 1.5)*R, rng.uniform(.1, .35)*R)
+        old = old*.5
     elif odd == 'other oddity': young = young+rng.uniform(2, 5)*_blob(x, y, a, rng.uniform(.7, 1.4)*R, .12*R)
     elif odd == 'merger':
-        old = sum(_companion(x, y, R, a, rng), old)
+        far,flux,radius = rng.uniform(.9, 2.2)*R,rng.uniform(.5, 1.4),R*rng.uniform(.4, .8)
+        shape = rng.uniform(.4, 1),rng.uniform(0, np.pi)
+        companion = flux*_sersic(x-far*np.cos(a), y-far*np.sin(a), radius, 2, *shape)
+        old = old+companion+.5*_blob(x, y, a, far/R/2*R, .6*R)      # with the bridge to it
         young = young+tail(1.2)*(rng.random() < .5)
     elif odd == 'dust lane':
         lane = 1-.85*bump(across, .09*R)*bump(along, 1.6*R)
@@ -232,8 +197,18 @@ def _oddity(g, old, young, x, y, rng):
     return old,young
 
 # %% ../../nbs/13_data.sample.ipynb #c68ee1d8
-def _neighbors(g, old, young, x, y, rng):
-    "Old and young light with other galaxies and stars on the sky"
+def _light(g, rng):
+    "Old and young light of the galaxy, of other galaxies, and of stars in the frame"
+    y,x = np.mgrid[:_FRAME, :_FRAME].astype('float32')-(_FRAME-1)/2
+    if g['kind'] == 'star':      # saturated, with its spikes
+        spikes = np.exp(-np.abs(x)/.8-np.abs(y)/25)+np.exp(-np.abs(y)/.8-np.abs(x)/25)
+        old = 60*np.exp(-(x**2+y**2)/(2*rng.uniform(3, 7)**2))+rng.uniform(3, 20)*spikes
+        young = old*rng.uniform(.3, 1.2)
+    elif g['kind'] == 'disk': old,young = _disk(g, x, y, rng)
+    else:
+        light = _sersic(x, y, g['radius'], rng.uniform(1.8, 5), g['round'], g['angle'])
+        old,young = light*g['age'],light*(1-g['age'])
+    if g['odd']: old,young = _oddity(g, old, young, x, y, rng)
     for _ in range(rng.poisson(.7)):
         a,d,age = rng.uniform(0, 2*np.pi),rng.uniform(3, 8)*g['radius'],rng.uniform(.1, 1)
         flux,radius = rng.uniform(.3, 1.2),rng.uniform(2, 8)
@@ -245,18 +220,6 @@ def _neighbors(g, old, young, x, y, rng):
         young[i, j] += flux*(1-age)
     return old,young
 
-def _light(g, rng):
-    "Old and young light of the galaxy and of what else is in the frame"
-    y,x = np.mgrid[:_FRAME, :_FRAME].astype('float32')-(_FRAME-1)/2
-    if g['kind'] == 'star': old,young = _star(x, y, rng)
-    elif g['kind'] == 'disk': old,young = _disk(g, x, y, rng)
-    else:
-        light = _sersic(x, y, g['radius'], rng.uniform(1.8, 5), g['round'], g['angle'])
-        old,young = light*g['age'],light*(1-g['age'])
-    if g['odd']: old,young = _oddity(g, old, young, x, y, rng)
-    return _neighbors(g, old, young, x, y, rng)
-
-# %% ../../nbs/13_data.sample.ipynb #97bd009a
 def render_galaxy(
     g:dict, # from draw_galaxy
     rng,    # numpy random generator
@@ -288,27 +251,6 @@ def sample_info(
     except BadInput: return None
     return info if isinstance(info, dict) and info.get('synthetic') is True else None
 
-# %% ../../nbs/13_data.sample.ipynb #52710ac2
-def _make_sample(folder, n, seed, campaign, volunteers):
-    "Fill an empty folder with a sample"
-    images,schema = folder/_IMAGES,CAMPAIGNS[campaign].schema
-    images.mkdir()
-    ids = 1+_MOST_GALAXIES*(seed+1)+np.arange(n)   # larger than Kaggle's, and different for each seed
-    usual = campaign == 'gz2' and volunteers == 40      # a sample is the same for ever
-    def one(i):
-        "A galaxy with its image: its fractions without and with the noise of the votes"
-        rng = np.random.default_rng([seed, i])
-        g = draw_galaxy(rng)
-        cond = campaign_probabilities(g, campaign)
-        votes = cast_votes(cond[None], rng if usual else np.random.default_rng([seed, i, 1]), volunteers, schema)[0]
-        render_galaxy(g, rng).save(images/f'{ids[i]}.jpg', quality=88)
-        return schema.cumulative(cond),votes
-    truth,votes = map(np.array, zip(*in_threads(one, range(n), 'Making synthetic galaxies')))
-    index = pd.Index(ids, name=schema.id_column)
-    labels = {f'{_LABELS}.csv': votes} if campaign == 'gz2' else {'votes.csv': (votes*volunteers).round().astype(int)}
-    for name,values in {**labels, TRUTH_FILE: truth}.items():
-        pd.DataFrame(values, columns=schema.columns, index=index).to_csv(folder/name, float_format='%.8g')
-
 def make_sample(
     n:int=SAMPLE_SIZE, # how many galaxies
     seed:int=0,        # galaxy i depends on the seed and on i alone
@@ -325,9 +267,26 @@ def make_sample(
     info = dict(synthetic=True, n=n, seed=seed, version=SAMPLE_VERSION) | other
     name = '-'.join([f'sample-v{SAMPLE_VERSION}-{n}-seed{seed}', *map(str, other.values())])
     done = Path(folder or cache_home()/name)
+    schema = CAMPAIGNS[campaign].schema
+    ids = 1+_MOST_GALAXIES*(seed+1)+np.arange(n)   # larger than Kaggle's, and different for each seed
+    def one(i):
+        "A galaxy with its image: its fractions without and with the noise of the votes"
+        rng = np.random.default_rng([seed, i])
+        g = draw_galaxy(rng)
+        cond = campaign_probabilities(g, campaign)
+        voters = np.random.default_rng([seed, i, 1]) if other else rng      # a sample is the same for ever
+        votes = cast_votes(cond[None], voters, volunteers, schema)[0]
+        render_galaxy(g, rng).save(tmp/_IMAGES/f'{ids[i]}.jpg', quality=88)
+        return schema.cumulative(cond),votes
     if not done.exists():
         with build_lock(done, 'Another process is making this sample; waiting for it'), atomic_folder(done) as tmp:
-            _make_sample(tmp, n, seed, campaign, volunteers)
+            (tmp/_IMAGES).mkdir()
+            truth,votes = map(np.array, zip(*in_threads(one, range(n), 'Making synthetic galaxies')))
+            index = pd.Index(ids, name=schema.id_column)
+            tables = {TRUTH_FILE: truth, 'votes.csv': (votes*volunteers).round().astype(int)}
+            if campaign == 'gz2': tables = {TRUTH_FILE: truth, f'{_LABELS}.csv': votes}
+            for table,values in tables.items():
+                pd.DataFrame(values, columns=schema.columns, index=index).to_csv(tmp/table, float_format='%.8g')
             (tmp/'sample.json').write_text(json.dumps(info))
     if sample_info(done) == info: return done
     problem = f'holds no sample of {plural(n, "galaxy", "galaxies")} with seed {seed}'
