@@ -9,48 +9,40 @@ __all__ = ['GZ2', 'MIN_ASKED', 'ROUNDING', 'Question', 'Schema']
 import unicodedata
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
 from ..core import *
+from ..fields import *
 
 # %% ../../nbs/10_data.schema.ipynb #4ae190cf
-def _check_text(what, text):
-    "Raise `BadInput` unless `text` is a line of text"
-    if isinstance(text, str) and text.strip():
-        if not any(unicodedata.category(c) in ('Cc', 'Cs') for c in text): return     # control characters, surrogates
-    raise BadInput(f'{what} must be a line of text, not {text!r}')
+def _check_lines(what, texts):
+    "Raise `BadInput` unless each text is a line without control characters and surrogates"
+    def is_line(o): return isinstance(o, str) and o.strip() and not any(unicodedata.category(c) in ('Cc', 'Cs') for c in o)
+    refuse([o for o in texts if not is_line(o)], lambda bad: f'{what} must be a line of text, not {bad[0]!r}')
 
 @dataclass(frozen=True)
-class Question:
+class Question(Checked):
     "One question of the tree, with its answers in the order of their columns; raises `BadInput` on what is no text."
-    text:str             # the question in words
-    answers:tuple        # the answers, each understandable by itself; one for a question of yes or no
-    parent:str|tuple|None=None # the column whose voters are asked this question, or several; None: everybody is asked
-    campaign:str|None=None # the campaign that asked it, where a schema joins several
-    def __post_init__(self):
-        _check_text('a question', self.text)
-        one = isinstance(self.answers, (str, dict)) or not hasattr(self.answers, '__iter__')
-        refuse(one, f'answers must be a list, not {self.answers!r}')
-        object.__setattr__(self, 'answers', tuple(self.answers))
-        for o in self.answers: _check_text('an answer', o)
-        different = len(set(self.answers)) == len(self.answers) > 0
-        refuse(not different, f'{self.text!r} must have different answers, not {list(self.answers)}')
-        for o in self.parents: _check_text('a parent', o)
-        refuse(self.parent is not None and not self.parents, f'parent must be a column or several, not {self.parent!r}')
-        object.__setattr__(self, 'parent', self.parents[0] if len(self.parents) == 1 else self.parents or None)
-        if self.campaign is not None: _check_text('a campaign', self.campaign)
+    text:str                # the question in words
+    answers:tuple[str, ...] # the answers, each understandable by itself; one for a question of yes or no
+    parent:Annotated[str, Many]=None # the column whose voters are asked this question, or several; None: everybody is asked
+    campaign:str=None       # the campaign that asked it, where a schema joins several
     @property
     def parents(self):
         if self.parent is None: return ()
-        return tuple(self.parent) if isinstance(self.parent, (list, tuple)) else (self.parent,)
-
-# %% ../../nbs/10_data.schema.ipynb #cce8984a
-_MOST_WAYS = 1000 # down the tree to one question; CANDELS has 11
+        return (self.parent,) if isinstance(self.parent, str) else self.parent
+    def check(self):
+        campaign = [] if self.campaign is None else [self.campaign]
+        _check_lines('text of a question', [self.text, *self.answers, *self.parents, *campaign])
+        different = len(set(self.answers)) == len(self.answers) > 0
+        refuse(not different, f'{self.text!r} must have different answers, not {list(self.answers)}')
 
 # %% ../../nbs/10_data.schema.ipynb #406404d0
+_MOST_WAYS = 1000 # down the tree to one question; CANDELS has 11
 class Schema:
     "The questions of a project, and the columns of its label table; raises `BadInput` where they do not fit together."
     def __init__(self,
@@ -60,12 +52,12 @@ class Schema:
         id_column:str='GalaxyID', # the column that names the galaxy, and the image: <GalaxyID>.jpg
     ):
         self.name,self.id_column,self.questions = name,id_column,list(questions)
-        _check_text('the name of a schema', name)
+        _check_lines('the name of a schema', [name])
         self.answers = [a for q in self.questions for a in q.answers]
         refuse(isinstance(columns, (str, dict)), f'schema {name}: columns must be a list, not {columns!r}')
         kaggle = [f'Class{i}.{j}' for i,q in enumerate(self.questions, 1) for j in range(1, len(q.answers)+1)]
         self.columns = list(columns or kaggle)
-        for o in (id_column, *self.columns): _check_text(f'schema {name}: a column', o)
+        _check_lines(f'schema {name}: a column', [id_column, *self.columns])
         refuse(id_column in self.columns, f'schema {name}: the column of IDs, {id_column}, is an answer too')
         distinct = len(set(self.columns)) == len(self.columns) == len(self.answers) > 0
         counts = f'{plural(len(self.columns), "column")} for {plural(len(self.answers), "answer")}'
@@ -73,33 +65,20 @@ class Schema:
         self.sizes = [len(q.answers) for q in self.questions]
         self.question_of = np.repeat(np.arange(len(self.sizes)), self.sizes)
         self.slices = [slice(e-n, e) for e,n in zip(np.cumsum(self.sizes).tolist(), self.sizes)]
-        self.parents = [self._parent(q, s) for q,s in zip(self.questions, self.slices)]
-        self._check_ways()
-
-    def _parent(self, q, s):
-        earlier = self.columns[:s.start]
-        def found(parent):
-            if parent in earlier: return [parent]
-            if several := [c for c in earlier if '*' in parent and fnmatchcase(c, parent)]: return several
-            which = f'the parent {parent!r} of {q.text!r}'
-            raise BadInput(f'schema {self.name}: {which} is not a column of an earlier question')
-        return tuple(sorted({earlier.index(c) for p in q.parents for c in found(p)}))
-
+        self.parents,ways = [],[]     # ways: how many lead to each question
+        for q,s in zip(self.questions, self.slices):
+            earlier,found = self.columns[:s.start],set()
+            for parent in q.parents:
+                these = [parent] if parent in earlier else [c for c in earlier if '*' in parent and fnmatchcase(c, parent)]
+                refuse(not these, f'schema {name}: the parent {parent!r} of {q.text!r} is not a column of an earlier question')
+                found |= {earlier.index(c) for c in these}
+            self.parents.append(tuple(sorted(found)))
+            chosen = np.bincount(self.question_of[sorted(found)], minlength=len(ways)) if found else []
+            ways.append(sum(n*(1 if c == size > 1 else c) for n,c,size in zip(ways, chosen, self.sizes)) or 1)
+            refuse(ways[-1] > _MOST_WAYS, f'schema {name}: more than {_MOST_WAYS:,} ways lead to {q.text!r}')
     def __len__(self): return len(self.columns)
     def __eq__(self, o): return isinstance(o, Schema) and self.to_dict() == o.to_dict()
     def __repr__(self): return f'Schema({self.name!r}: {len(self.questions)} questions, {len(self)} columns)'
-
-# %% ../../nbs/10_data.schema.ipynb #3723c60d
-@patch
-def _check_ways(self:Schema):
-    "Refuse a tree with an absurd number of ways to a question"
-    ways = []
-    for q,(text,parents) in enumerate(zip([o.text for o in self.questions], self.parents)):
-        def of(i, n):
-            chosen = sum(self.question_of[list(parents)] == i)
-            return n if chosen == self.sizes[i] > 1 else chosen*n
-        ways.append(sum(of(i, n) for i,n in enumerate(ways)) or 1)
-        refuse(ways[-1] > _MOST_WAYS, f'schema {self.name}: more than {_MOST_WAYS:,} ways lead to {text!r}')
 
 # %% ../../nbs/10_data.schema.ipynb #7ed7fd11
 GZ2 = Schema('gz2', [
@@ -133,7 +112,7 @@ def from_dict(cls:Schema,
 ) -> Schema:
     "The schema that `to_dict` wrote; raises `BadInput` where it is none."
     try:
-        questions = [Question(**q) for q in data['questions']]
+        questions = [Question.from_dict(q) for q in data['questions']]
         return cls(data['name'], questions, data.get('columns'), data.get('id_column', 'GalaxyID'))
     except (AttributeError, KeyError, TypeError, RecursionError) as e:
         raise BadInput(f'not a schema ({type(e).__name__}: {e})') from None
@@ -216,21 +195,17 @@ def fractions(self:Schema,
 
 # %% ../../nbs/10_data.schema.ipynb #712ca31b
 @patch
-def _to_question(self:Schema, q):
-    "The ways to a question, each a tuple of columns"
-    parents,res = set(self.parents[q]),[]
-    for i,s in enumerate(self.slices[:q]):
-        chosen = sorted(parents & {*range(s.start, s.stop)})
-        ways = self._to_question(i) if chosen else []
-        if len(chosen) == self.sizes[i] > 1: res += ways
-        else: res += [(c, *way) for c in chosen for way in ways]
-    return res or [()]
-
-@patch
 def routes(self:Schema) -> list: # for each column, tuples of columns: itself, its parent, and so on to the root
     "The ways down the tree to each answer."
-    to = [self._to_question(q) for q in range(len(self.slices))]
-    return [[(c, *way) for way in to[q]] for q,s in enumerate(self.slices) for c in range(s.start, s.stop)]
+    to = []     # each question, as tuples of columns
+    for parents in map(set, self.parents):
+        ways = []
+        for s,size,above in zip(self.slices, self.sizes, to):
+            chosen = sorted(parents & {*range(s.start, s.stop)})
+            if len(chosen) == size > 1: ways += above
+            else: ways += [(c, *way) for c in chosen for way in above]
+        to.append(ways or [()])
+    return [[(c, *way) for way in to[q]] for c,q in enumerate(self.question_of)]
 
 # %% ../../nbs/10_data.schema.ipynb #225f4d92
 @patch
