@@ -85,7 +85,6 @@ class Campaign:
     ids:tuple      # names of ID columns, the usual one first
     source:str     # where the tree is published
 
-# %% ../../nbs/10a_data.campaigns.ipynb #78dea8d4
 def _campaign(name, tag, ids, source, tree):
     "A campaign from the lines of its tree"
     end = f'-{tag}' if tag else ''

@@ -90,7 +90,6 @@ def _sample_truth(path, ids, schema):
     truth = table[schema.columns].astype('float32').set_axis(by_id(table, file, schema).index)
     return truth.loc[ids].to_numpy() if set(ids) <= set(truth.index) else None
 
-# %% ../../nbs/14_data.catalog.ipynb #2d5d9d2b
 class Catalog:
     "Galaxies with labels and images, and the validation split."
     def __init__(self,
@@ -128,7 +127,6 @@ class Catalog:
     @property
     def valid(self): return np.flatnonzero(self.is_valid & ~self.excluded)      # rows held out for validation
 
-# %% ../../nbs/14_data.catalog.ipynb #8cd94677
 @patch
 def _split(self:Catalog, valid, source=None):
     "Hold out the galaxies `valid`, a list of IDs or a CSV"

@@ -89,16 +89,6 @@ class ImageSpec(Checked):
 _NOT_SKY = re.compile(r'(?:^|[\W_])(?:mask|var|variance|ivar|invvar|wht|weight|err|error|sigma|noise|rms|dq|seg|segm|segmap'
                       r'|psf|exp|exposure|flags?|chi2|con|area)(?:$|[\W_\d])', re.I)
 
-def _sides(h):
-    "The sides of an image with data, as numpy has them; empty for any other part of a file"
-    sides = [h.header[f'NAXIS{i+1}'] for i in range(h.header['NAXIS'])][::-1] if h.is_image else []
-    return sides if sides and min(sides) and not _NOT_SKY.search(h.name) else []
-
-def _own_band(h, given):
-    "The band that a part of a file says it is"
-    for o in (h.name, h.header.get('FILTER', ''), h.header.get('BAND', '')):
-        if o and (_known_part(o) or band_name(o) in given): return band_name(o)
-
 def _names_in(header, n, given):
     "The bands of `n` planes as a header lists them, or `None`"
     lists = [re.findall(r'[^\s,;]+', str(header.get(o, ''))) for o in ('BANDS', 'FILTER', 'FILTERS')]
@@ -109,28 +99,28 @@ def _names_in(header, n, given):
         if len(names) == len(set(known)) == n: return known
 
 # %% ../../nbs/11a_data.fits.ipynb #f8272f1c
-def _opened(data):
-    "The parts of a FITS file, once its headers promise nothing absurd"
+def _fits_planes(data, given=()):
+    "((n, h, w) pixels of the first image with data, or of all that are bands; their names or `None`; its header)"
     from astropy.io import fits
     if data.startswith(b'\x1f\x8b'): data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(MAX_BYTES+1)
     refuse(len(data) > MAX_BYTES, f'has more than {format_bytes(MAX_BYTES)}')
     # astropy looks for each of a billion axes or columns; the standard has at most 999
     many = max(map(int, re.findall(rb'(?:NAXIS|TFIELDS) *= *(\d{1,20})', data)), default=0)
     refuse(many > 999, f'its header declares {many:,} axes or columns')
-    return fits.open(io.BytesIO(data))
-
-def _fits_planes(data, given=()):
-    "((n, h, w) pixels of the first image with data, or of all that are bands; their names or `None`; its header)"
-    with _opened(data) as hdus:
-        images = [(h, o) for h in hdus if (o := _sides(h))]
+    def is_band(o): return o and (_known_part(o) or band_name(o) in given)
+    with fits.open(io.BytesIO(data)) as hdus:
+        found = [h for h in hdus if h.is_image and h.header['NAXIS'] and not _NOT_SKY.search(h.name)]
+        images = [(h, [h.header[f'NAXIS{i+1}'] for i in range(h.header['NAXIS'])][::-1]) for h in found]
+        images = [(h, sides) for h,sides in images if min(sides)]
         refuse(not images, 'holds no image')
-        first,sides = images[0]
-        named = {}
+        (first,sides),named = images[0],{}
         for h,o in images:
-            if len(o) == 2 and o == sides and (name := _own_band(h, given)): named.setdefault(name, h)
+            name = next(filter(is_band, (h.name, h.header.get('FILTER', ''), h.header.get('BAND', ''))), None)
+            if len(o) == 2 and o == sides and name: named.setdefault(band_name(name), h)
         n = len(named) if len(named) > 1 else next((o for o in (sides[0], sides[-1]) if o <= _MOST_BANDS), 1)
         _check_pixels(int(np.prod(sides, dtype=object))*(len(named) if len(named) > 1 else 1)//n)
-        if len(named) > 1: return np.stack([h.data for h in named.values()]),list(named),first.header.copy()
+        header = first.header.copy()
+        if len(named) > 1: return np.stack([h.data for h in named.values()]),list(named),header
         px = first.data.squeeze()
         if px.ndim == 3 and px.shape[2] == 3 and len(px) > _MOST_BANDS: px = np.moveaxis(px, -1, 0)
         if px.ndim == 2: px = px[None]
@@ -140,7 +130,6 @@ def _fits_planes(data, given=()):
             low,high = px.min(),px.max()
             two = low < high and ((px == low) | (px == high)).all()
             refuse(two, f'holds only the values {low} and {high}, as a mask does', remedy='give the image itself')
-        header = first.header.copy()
         listed = {**hdus[0].header, **header} if len(px) > 1 else {}
         return px,_names_in(listed, len(px), given),header
 
@@ -219,36 +208,34 @@ def _content(image):
     "The bytes of an image file, or those of a galaxy's files by band"
     return {b: o.read_bytes() for b,o in image.bands.items()} or image.read_bytes()
 
-def _fits_bytes(files, reading):
-    "((h, w, n) bytes of a FITS file, its mode, filled pixels and arcseconds of a pixel)"
-    px,names,header = _planes_of(files, reading)
-    names,wanted = _channels(names, len(px), reading)
-    if wanted != names: px = px[[names.index(o) for o in wanted]]
-    px = px.astype(px.dtype.newbyteorder('='), copy=False)     # FITS has the other order of bytes, which is slow
-    fixed = reading.stretch if px.dtype != np.uint8 else None
-    px,filled = _filled(px, fixed and fixed.sky)
-    refuse(px.min() == px.max(), 'all values are the same')
-    if px.dtype == np.uint8: px = np.moveaxis(px, 0, -1)
-    else: px = _fixed(px, fixed) if fixed else np.moveaxis(_by_percentiles(px), 0, -1)
-    mode = f'FITS with {plural(len(names), "plane")}'
-    if names[0] != '1' and len(names) > 1: mode += f' in the order {("" if max(map(len, wanted)) == 1 else ",").join(wanted)}'
-    arcsec = _pixel_scale(header) if reading.fov else None
-    return px[::-1],dict(mode=mode, filled=filled, arcsec=arcsec)     # FITS counts rows from below
-
 # %% ../../nbs/11a_data.fits.ipynb #9fb750d5
 _FITS_START = b'SIMPLE  =',b'\x1f\x8b' # of a file, as it is or compressed
 
 def _decoded(data, min_scale, reading):
     "((h, w, 1 or n) bytes of an image of any format, as `GalaxyImage.read` describes them)"
     refuse(not data, 'has 0 bytes')
-    if isinstance(data, dict) or data.startswith(_FITS_START): px,info = _fits_bytes(data, reading)
+    info = dict(scale=1., filled=0, arcsec=None)
+    if not isinstance(data, dict) and not data.startswith(_FITS_START):
+        im,info['scale'] = _read_pillow(data, min_scale)
+        px,info['mode'] = np.asarray(im),im.info['mode']
     else:
-        im,scale = _read_pillow(data, min_scale)
-        px,info = np.asarray(im),dict(mode=im.info['mode'], scale=scale)
+        px,names,header = _planes_of(data, reading)
+        names,wanted = _channels(names, len(px), reading)
+        if wanted != names: px = px[[names.index(o) for o in wanted]]
+        px = px.astype(px.dtype.newbyteorder('='), copy=False)     # FITS has the other order of bytes, which is slow
+        fixed = reading.stretch if px.dtype != np.uint8 else None
+        px,info['filled'] = _filled(px, fixed and fixed.sky)
+        refuse(px.min() == px.max(), 'all values are the same')
+        if fixed: px = _fixed(px, fixed)
+        else: px = np.moveaxis(px if px.dtype == np.uint8 else _by_percentiles(px), 0, -1)
+        px,order = px[::-1],('' if max(map(len, wanted)) == 1 else ',').join(wanted)      # FITS counts rows from below
+        named = names[0] != '1' and len(names) > 1
+        info['mode'] = f'FITS with {plural(len(names), "plane")}' + (f' in the order {order}' if named else '')
+        info['arcsec'] = _pixel_scale(header) if reading.fov else None
     if len(reading.channels) < 2: px = three_bands(px)
     n,names = px.shape[2],', '.join(reading.channels)
     refuse(n != reading.n, f'has {plural(n, "channel")}, not {reading.n}: {names}')
-    return px,dict(scale=1., filled=0, arcsec=None) | info
+    return px,info
 
 @patch
 def read(self:GalaxyImage,
@@ -275,7 +262,6 @@ def three_bands(
     n = px.shape[-1]
     return px if n == 3 else px[..., [0, n//2, n-1]]
 
-# %% ../../nbs/11a_data.fits.ipynb #5b1b9e27
 def read_image(
     image,              # a path, a URL, or from find_images
     min_scale:float=1., # a JPEG may be decoded at 1/2, 1/4 or 1/8 of its side, but not below this share of it
@@ -291,24 +277,22 @@ def read_image(
 _SAMPLE,_BALANCE = 64,.75 # FITS images that are looked at; share of the mean color that is taken out
 _FITS_NAME = re.compile(r'\.fits?(?:\.[gf]z)?$', re.I)
 
-def _clipped(x):
-    "Median and standard deviation of the sky in some pixels"
-    for _ in range(8):
-        sky = np.median(x)
-        noise = 1.4826*np.median(np.abs(x-sky))
-        kept = x[np.abs(x-sky) <= 3*noise]
-        if not noise or len(kept) == len(x): break
-        x = kept
-    return sky,noise
-
-# %% ../../nbs/11a_data.fits.ipynb #d62ecf89
 def _levels(px):
     "((n,) sky, noise and bright level) of the bands of one image"
     h,w = px.shape[1:]
     step = -(-max(h, w)//512)
     finite = [p[np.isfinite(p)] for p in px[:, ::step, ::step]]
     if min(map(len, finite)) == 0: return None
-    sky,noise = np.array([_clipped(p.astype(float)) for p in finite]).T
+    def clipped(x):
+        "Median and standard deviation of the sky in some pixels"
+        for _ in range(8):
+            sky = np.median(x)
+            noise = 1.4826*np.median(np.abs(x-sky))
+            kept = x[np.abs(x-sky) <= 3*noise]
+            if not noise or len(kept) == len(x): break
+            x = kept
+        return sky,noise
+    sky,noise = np.array([clipped(p.astype(float)) for p in finite]).T
     middle = px[:, h//4:h-h//4, w//4:w-w//4]
     middle = np.where(np.isfinite(middle), middle, np.nan).reshape(len(px), -1)
     bright = np.nanpercentile(middle, 99.9, axis=1)
@@ -326,7 +310,6 @@ def _stretch_from(levels):
     def short(o): return float(f'{o:.6g}')
     return Stretch(tuple(map(short, sky)), tuple(map(short, knee*balance)), short(white/knee))
 
-# %% ../../nbs/11a_data.fits.ipynb #3bb1b8dc
 def fits_among(
     images, # GalaxyImages or paths
 ) -> list:  # of them
@@ -337,28 +320,6 @@ def fits_among(
         if k in is_fits: continue
         with suppress(BadInput): is_fits[k] = bool(_FITS_NAME.search(o.name)) or o.read_bytes().startswith(_FITS_START)
     return [o for o in images if is_fits.get(kind(o))]
-
-def _looked_at(image, reading):
-    "(channels, whether they are bytes, levels) of a FITS file; the error if it cannot be used"
-    try: px,names,_ = _planes_of(_content(image), reading)
-    except Exception as e: return e
-    try: names,wanted = _channels(names, len(px), reading)
-    except BadInput as e: return BadInput(e.problem, file=image, remedy=e.remedy)
-    px = px[[names.index(o) for o in wanted]]
-    return tuple(wanted),px.dtype == np.uint8,None if px.dtype == np.uint8 else _levels(px)
-
-# %% ../../nbs/11a_data.fits.ipynb #a07f072c
-def _said(reading, looked, n):
-    "A line on each choice of a reading"
-    names,s = reading.channels,reading.stretch
-    if names[0] != '1': notes = [f'bands {", ".join(names)}: the channels, the reddest first']
-    elif len(names) == 1: notes = []
-    else:
-        how = 'red, green and blue as they come' if len(names) == 3 else 'as they come'
-        notes = [f'the {len(names)} planes of the FITS images have no names and are taken {how}; bands can name them']
-    if not s: return notes
-    sky,scale = (', '.join(f'{o:.3g}' for o in x) for x in (s.sky, s.scale))
-    return [*notes, f'stretch: asinh((x - sky)/scale), sky {sky}, scale {scale}, white {s.white:.3g}; from {looked:,} of {plural(n, "FITS image")}']
 
 # %% ../../nbs/11a_data.fits.ipynb #d10a566f
 def fit_image_spec(
@@ -372,19 +333,33 @@ def fit_image_spec(
     reading,files = ImageSpec(names, fov=fov),fits_among(files)
     refuse(names and not files, 'bands is set, but there are no FITS images', remedy='remove bands')
     if not files: return reading,[]
-    some = files[::-(-len(files)//_SAMPLE)]
-    seen = list(in_threads(lambda f: _looked_at(f, reading), some, 'Looking at FITS images'))
+    def look(image):
+        "(channels, levels or `None` for bytes) of a FITS file; the error if it cannot be used"
+        try: px,own,_ = _planes_of(_content(image), reading)
+        except Exception as e: return e
+        try: own,wanted = _channels(own, len(px), reading)
+        except BadInput as e: return BadInput(e.problem, file=image, remedy=e.remedy)
+        px = px[[own.index(o) for o in wanted]]
+        return tuple(wanted),None if px.dtype == np.uint8 else _levels(px)
+    seen = list(in_threads(look, files[::-(-len(files)//_SAMPLE)], 'Looking at FITS images'))
     good = [o for o in seen if isinstance(o, tuple)]
     if not good:
         bad = next((o for o in seen if isinstance(o, BadInput) and o.file), None)
         if bad: raise bad
         return reading,[]
     channels = Counter(o[0] for o in good).most_common(1)[0][0]
-    levels = [o[2] for o in good if o[0] == channels and o[2] is not None]
-    reading = replace(reading, channels=channels, stretch=_stretch_from(levels) if levels else None)
-    return reading,_said(reading, len(levels), len(files))
+    levels = [o[1] for o in good if o[0] == channels and o[1] is not None]
+    s = _stretch_from(levels) if levels else None
+    how = 'red, green and blue as they come' if len(channels) == 3 else 'as they come'
+    notes = [f'the {len(channels)} planes of the FITS images have no names and are taken {how}; bands can name them']
+    if channels[0] != '1': notes = [f'bands {", ".join(channels)}: the channels, the reddest first']
+    elif len(channels) == 1: notes = []
+    if s:
+        sky,scale = (', '.join(f'{o:.3g}' for o in x) for x in (s.sky, s.scale))
+        notes.append(f'stretch: asinh((x - sky)/scale), sky {sky}, scale {scale}, white {s.white:.3g}; '
+                     f'from {len(levels):,} of {plural(len(files), "FITS image")}')
+    return replace(reading, channels=channels, stretch=s),notes
 
-# %% ../../nbs/11a_data.fits.ipynb #fa16bd32
 def reading_note(
     files,           # from find_images
     reading:ImageSpec, # of the run that predicts them

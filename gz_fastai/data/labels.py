@@ -254,7 +254,6 @@ def _matched(table, schema, form, file):
     for o in res: o.check(file)
     return res
 
-# %% ../../nbs/12a_data.labels.ipynb #b7487ec9
 def _own_schema(table):
     "A schema from columns of votes whose names share the part before the last underscore; `None` if there are none"
     groups,names = {},list(table.columns)

@@ -56,7 +56,6 @@ class _LooksUp(Transform):
     def __deepcopy__(self, memo): return self
     def __getstate__(self): return {k: v for k,v in vars(self).items() if k not in ('pixels', 'resident', 'labels')}
 
-# %% ../../nbs/19_data.loaders.ipynb #374d4ac5
 class StorePixels(_LooksUp):
     "Turns rows of a store, image files or uint8 arrays into uint8 images."
     def __init__(self,
@@ -79,7 +78,6 @@ class StorePixels(_LooksUp):
             if each is not items: px = px[0]
         return TensorImage(px.movedim(-1, -3))
 
-# %% ../../nbs/19_data.loaders.ipynb #277a50e3
 class VoteFractions(_LooksUp):
     "Rows of a table of labels as fractions; decoded into the leading answers in words."
     def __init__(self,
@@ -92,7 +90,6 @@ class VoteFractions(_LooksUp):
     def decodes(self, y:Fractions):
         return TitledStr('\n'.join(f'{a} {p:.0%}' for a,p in self.schema.describe(y.numpy())))
 
-# %% ../../nbs/19_data.loaders.ipynb #109fde37
 def describe_votes(
     counts,        # (columns,) votes for each answer
     schema:Schema, # what the columns are

@@ -85,7 +85,6 @@ def _separator(data):
     first = data.partition(b'\n')[0]
     return '\t' if first.count(b'\t') > first.count(b',') else ','
 
-# %% ../../nbs/10b_data.tables.ipynb #f41d0a54
 def _csv_table(data, file):
     "A CSV or TSV as text"
     remedy = 'save it as CSV in UTF-8'
@@ -105,7 +104,6 @@ def _csv_table(data, file):
     table = table.fillna('')
     return table[~(table == '').all(axis=1)]
 
-# %% ../../nbs/10b_data.tables.ipynb #6fb4c61f
 def _parquet_files(file): return sorted(Path(file).glob('*.parquet')) if Path(file).is_dir() else [file]
 
 def _parquet_columns(file):
