@@ -21,6 +21,7 @@ from .tables import _and_n_more
 from .labels import *
 from .sample import *
 from .find import *
+from .find import _located
 
 # %% ../../nbs/14_data.catalog.ipynb #327e6542
 HELD_OUT = .1 # the share of galaxies held out for validation without a list
@@ -75,13 +76,6 @@ def few_galaxies(
     return [Finding('split', o, file=source) for o in problems if o]
 
 # %% ../../nbs/14_data.catalog.ipynb #c75dcfb6
-def _test_shards(file):
-    "A note on parquet files of a test set together with those of a training set"
-    names = sorted(o.name for o in Path(file).glob('*.parquet')) if Path(file).is_dir() else []
-    test = [o for o in names if o.startswith('test')]
-    if not test or len(test) == len(names): return []
-    return [f'{", ".join(test[:3])} are read with the others; remove them, or hold their galaxies out with valid']
-
 def _sample_truth(path, ids, schema):
     "The true fractions of synthetic galaxies; `None` for real ones"
     file = Path(path)/TRUTH_FILE
@@ -105,7 +99,10 @@ class Catalog:
         self.path,self.labels_file = Path(path),label_source(path, labels, schema)
         read = read_labels(self.labels_file, schema, form)
         self._take(read, locate_images(path, images, read, bands))
-        self.notes = [*self.notes, *_test_shards(self.labels_file)]
+        names = sorted(o.name for o in self.labels_file.glob('*.parquet'))     # none if it is a file
+        test = ', '.join([o for o in names if o.startswith('test')][:3])
+        note = f'{test} are read with the others; remove them, or hold their galaxies out with valid'
+        if test and not all(o.startswith('test') for o in names): self.notes = [*self.notes, note]
         self.truth = _sample_truth(path, self.ids, self.schema)
         self._split(valid)
 
@@ -148,16 +145,6 @@ def sample(cls:Catalog,
     return cls(make_sample(n=n, **kwargs))
 
 # %% ../../nbs/14_data.catalog.ipynb #83964d6c
-def _table_files(labels, column):
-    "The image files that a column of a table names"
-    files = []
-    for r,o in enumerate(labels.table[column]):
-        where = dict(id=labels.ids[r], **labels.place(r))
-        refuse(not isinstance(o, (str, os.PathLike)), f'has no {column}', **where)
-        files.append(as_image(o))
-        refuse(not files[-1].exists(), f'no image {o}', remedy='get it, or remove the row', **where)
-    return files
-
 @patch(cls_method=True)
 def from_table(cls:Catalog,
     table:pd.DataFrame,   # one row per galaxy: ID, votes or fractions in the columns of a campaign, perhaps image file
@@ -175,8 +162,14 @@ def from_table(cls:Catalog,
     read = to_labels(table, schema, form, id_column=id_column)
     raise_first(read.findings())
     file_column = file_column or ('file_loc' if 'file_loc' in table and not images else None)
-    res._take(read, match_images(read, images) if images and not file_column else None)
-    if file_column: res.files = _table_files(read, file_column)
+    located = match_images(read, images) if images and not file_column else None
+    if file_column:
+        names = read.table[file_column]
+        no_name = [r for r,o in enumerate(names) if not isinstance(o, (str, os.PathLike))]
+        raise_first([Finding('missing image', f'has no {file_column}', id=read.ids[r], **read.place(r)) for r in no_name])
+        files = map(as_image, names)
+        located = _located(read, images, [[f]*f.exists() for f in files], list(names))
+    res._take(read, located)
     res.images = images
     if not isinstance(valid, str) or valid not in table: return res._split(valid) or res
     flags = table[valid]
@@ -186,23 +179,6 @@ def from_table(cls:Catalog,
     return res
 
 # %% ../../nbs/14_data.catalog.ipynb #d1e062b6
-def _wide(values, cat, schema):
-    "The columns of a catalog at their places among those of a joined schema"
-    res = np.zeros((len(cat), len(schema)), dtype='float32')
-    res[:, [schema.columns.index(c) for c in cat.schema.columns]] = values
-    return res
-
-def _distinct_ids(cats):
-    "The IDs of several catalogs; where one occurs twice, the later ones carry the name of their campaign"
-    seen,res,pairs = set(),[],pd.Index([(i, o.schema.name) for o in cats for i in o.ids])
-    for cat in cats:
-        res += [f'{i} ({cat.schema.name})' if i in seen else i for i in cat.ids]
-        seen |= set(cat.ids)
-    twice = [i for i,_ in pairs[pairs.duplicated()]]
-    problem = f'occurs in several tables of the same campaign{_and_n_more(twice)}'
-    refuse(twice, problem, id=twice[0] if twice else None, remedy='remove it from one')
-    return np.array(res, dtype=object)
-
 @patch(cls_method=True)
 def join(cls:Catalog,
     cats,       # several catalogs
@@ -216,11 +192,22 @@ def join(cls:Catalog,
     remedy = 'gz_fastai_data convert TABLE --to counts --volunteers 40 makes votes of them'
     alone = bare if len(bare) < len(cats) or schema != cats[0].schema else []
     if alone: raise BadInput(problem, file=alone[0].labels_file or 'table', remedy=remedy)
+    pairs = pd.Index([(i, o.schema.name) for o in cats for i in o.ids])
+    twice = [i for i,_ in pairs[pairs.duplicated()]]
+    problem = f'occurs in several tables of the same campaign{_and_n_more(twice)}'
+    refuse(twice, problem, id=next(iter(twice), None), remedy='remove it from one')
+    again = pd.Index([i for i,_ in pairs]).duplicated()     # carries the name of its campaign
+    def wide(values, cat):
+        "The columns of a catalog at their places in the joined schema"
+        all_columns = np.zeros((len(cat), len(schema)), dtype='float32')
+        all_columns[:, [schema.columns.index(c) for c in cat.schema.columns]] = values
+        return all_columns
     res = copy.copy(cats[0])
-    res.schema,res.ids,res.path = schema,_distinct_ids(cats),[o.path for o in cats]
+    res.schema,res.path = schema,[o.path for o in cats]
+    res.ids = np.array([f'{i} ({name})' if o else i for (i,name),o in zip(pairs, again)], dtype=object)
     res.objects = np.concatenate([o.objects for o in cats])
-    res.labels = np.concatenate([_wide(o.labels, o, schema) for o in cats])
-    res.counts = None if bare else np.concatenate([_wide(o.counts, o, schema) for o in cats])
+    res.labels = np.concatenate([wide(o.labels, o) for o in cats])
+    res.counts = None if bare else np.concatenate([wide(o.counts, o) for o in cats])
     res.files = None if any(o.files is None for o in cats) else [f for o in cats for f in o.files]
     res.is_valid,res.excluded = [np.concatenate([getattr(o, k) for o in cats]) for k in ('is_valid', 'excluded')]
     same = schema == cats[0].schema and all(o.truth is not None for o in cats)

@@ -30,14 +30,6 @@ def _all_in_one(path, name):
 
 _MOST_FITS = 8 # FITS files; a folder with more of them holds images
 
-def _tables(path):
-    "The tables in a folder and their columns"
-    def is_table(o): return table_kind(o) not in ('', '.zip') and o.is_file() and o.name != TRUTH_FILE
-    files = sorted(filter(is_table, path.glob('*')))
-    if sum(table_kind(o) == '.fits' for o in files) > _MOST_FITS: files = [o for o in files if table_kind(o) != '.fits']
-    columns = {o: table_columns(o) for o in files}
-    return {o: c for o,c in columns.items() if c}
-
 def label_source(
     path,          # a folder, or the zip of all files of the competition
     labels=None,   # a table, by itself or in the folder
@@ -52,9 +44,11 @@ def label_source(
     refuse(labels, 'no such file', file=path/(labels or ''))
     def has_labels(columns):
         if schema is None: return bool(match_campaigns(columns))
-        match = ColumnMatch(campaign_of(schema), columns)
-        return set(schema.columns) <= set(columns) or len(match) == len(schema.questions)
-    tables = _tables(path)
+        return set(schema.columns) <= set(columns) or len(ColumnMatch(campaign_of(schema), columns)) == len(schema.questions)
+    def is_table(o): return table_kind(o) not in ('', '.zip') and o.is_file() and o.name != TRUTH_FILE
+    files = sorted(filter(is_table, path.glob('*')))
+    if sum(table_kind(o) == '.fits' for o in files) > _MOST_FITS: files = [o for o in files if table_kind(o) != '.fits']
+    tables = {o: c for o in files if (c := table_columns(o))}
     fit = [o for o,columns in tables.items() if has_labels(columns)]
     if len(fit) == 1: return fit[0]
     shards = all(table_kind(o) == '.parquet' for o in fit) and len({tuple(tables[o]) for o in fit}) == 1
@@ -67,8 +61,7 @@ def label_source(
     raise BadInput(problem+shown, file=path, remedy='name one with labels')
 
 # %% ../../nbs/13a_data.find.ipynb #d8395716
-def _skipped(source):
-    "What was skipped in a folder or a zip, as part of a message"
+def _skipped(source): # as part of a message
     others = skipped_files(source)
     return f'; skipped there: {others}' if others else ''
 
@@ -103,13 +96,13 @@ class Located:
     findings:list  # of Finding: galaxies without an image, or with several
     others:dict = field(default_factory=dict) # name -> images of no galaxy
 
-def _located(labels, source, files, wanted, others, remedy):
+def _located(labels, source, files, wanted, others=(), remedy='get it, or remove the row'):
     "A `Located` with its findings"
     def of(kind, r, problem, remedy): return Finding(kind, problem, id=labels.ids[r], remedy=remedy, **labels.place(r))
     found = [of('missing image', r, f'no image {wanted[r]}', remedy) for r,same in enumerate(files) if not same]
-    several = [(r, f'has the images {" and ".join(map(str, same))}') for r,same in enumerate(files) if len(same) > 1]
-    found += [of('duplicate image', r, problem, 'keep one of them') for r,problem in several]
-    return Located(source, files, labels.schema.id_column, found, others)
+    found += [of('duplicate image', r, f'has the images {" and ".join(map(str, same))}', 'keep one of them')
+              for r,same in enumerate(files) if len(same) > 1]
+    return Located(source, files, labels.schema.id_column, found, dict(others))
 
 def match_images(
     labels:Labels, # of the galaxies
@@ -125,12 +118,6 @@ def match_images(
     return _located(labels, images, files, wanted, {n: found[n] for n in found.keys()-set(names)}, remedy)
 
 # %% ../../nbs/13a_data.find.ipynb #3321481c
-def _named_paths(table):
-    "The path or URL of each galaxy's image according to the table; `None` if it has none"
-    def column(name): return [str(o) for o in table[name]] if list(table.columns).count(name) == 1 else None
-    paths,names,folders = map(column, ('file_loc', 'filename', 'subfolder'))
-    return paths or (list(map(os.path.join, folders, names)) if names and folders else names)
-
 def locate_images(
     path,          # a folder, or the zip of all files of the competition
     images,        # a source of images as for list_images, or None
@@ -140,15 +127,16 @@ def locate_images(
     """Where the images are: at the table's paths, or in a folder or zip, named by an ID or as in the table;
     raises `BadInput` if there are none."""
     path,table,own = Path(path),labels.table,labels.schema.id_column
-    paths = _named_paths(table)
+    def column(name): return [str(o) for o in table[name]] if list(table.columns).count(name) == 1 else None
+    paths,names,folders = map(column, ('file_loc', 'filename', 'subfolder'))
+    paths = paths or (list(map(os.path.join, folders, names)) if names and folders else names)
     if paths and not images and is_url(paths[0]):
-        return _located(labels, None, [[GalaxyImage(*o)] for o in zip(labels.ids, paths)], paths, {}, None)
+        return _located(labels, None, [[GalaxyImage(*o)] for o in zip(labels.ids, paths)], paths)
     bases = [path/(images or '.'), Path(images or '.'), path, path/_IMAGES, path/'images', Path('')]
     base = next((o for o in bases if paths and (o/paths[0]).is_file()), None)
     if base is not None:
         wanted = [as_image(base/o) for o in paths]
-        files = [[f] if f.exists() else [] for f in wanted]
-        return _located(labels, base, files, wanted, {}, 'get it, or remove the row')
+        return _located(labels, base, [[f]*f.exists() for f in wanted], wanted)
     names = {own: list(labels.ids)}
     if paths: names['file'] = [normalize_name(as_image(o).id) for o in paths]
     for c in ID_COLUMNS:
