@@ -498,8 +498,8 @@ def test_types_of_parquet(tmp_path):
 
 
 def test_gzip_that_does_not_end(tmp_path, monkeypatch):
-    from gz_fastai.data import labels
-    monkeypatch.setattr(labels, '_MOST_BYTES', 10**6)
+    from gz_fastai.data import tables
+    monkeypatch.setattr(tables, '_MOST_BYTES', 10**6)
     (tmp_path/'x.csv.gz').write_bytes(gzip.compress(b'a,b\n'+b'0,0\n'*10**6))
     with pytest.raises(BadInput, match='x.csv.gz: has more than .* unpacked'): read_table(tmp_path/'x.csv.gz')
 

@@ -79,14 +79,6 @@ def _audit_images(files, sides, reading):
     return found,Counter(o for _,o in good).most_common(1)[0][0]
 
 # %% ../../nbs/16_data.audit.ipynb #f1f2b0a1
-def _notes(source, files, crop, reading):
-    "What may be intended: files that are skipped, a crop unlike the images"
-    others = skipped_files(source, names=3)
-    res,sizes = [f'skipped in {source}: {others}'] if others else [],[]
-    for f in files[::-(-len(files)//9)] if files else []:
-        with suppress(BadInput): sizes.append(read_image(f, reading=reading)[0].size)
-    return [*res, *filter(None, [crop_note(crop, sizes)] if sizes and not reading.fov else [])]
-
 _RARE = .05 # of the galaxies: a question asked in fewer is rarely asked
 
 def _described(labels):
@@ -134,19 +126,21 @@ def audit_folder(
         kind = 'split'
         is_valid,unknown = valid_galaxies(told.ids, valid, told.schema)
         found += unknown + few_galaxies((~is_valid).sum(), is_valid.sum(), valid or file)
+        res |= dict(images=str(located.source), files=len(files))
+        skipped,sizes = skipped_files(located.source, names=3),[]
+        for f in files[::-(-len(files)//9)] if files else []:      # a few tell whether the crop fits
+            with suppress(BadInput): sizes.append(read_image(f, reading=reading)[0].size)
+        crops = [crop_note(crop, sizes)] if sizes and not fov else []
+        skips = [f'skipped in {located.source}: {skipped}'] if skipped else []
+        res['notes'] = [*told.notes, *skips, *filter(None, crops), *chosen]
+        if read and files:
+            sides = [bool(is_valid[r]) for r,_ in own] + [None]*(len(files)-len(own)) # images of no galaxy are on no side
+            more,res['size'] = _audit_images(files, sides, reading)
+            found += more
     except BadInput as e:
         found.append(Finding(kind, e.problem, file=e.file or path, line=e.line, id=e.id, remedy=e.remedy))
-        return res | dict(ok=False, findings=[_plain(o) for o in found])
-    res['notes'] = [*told.notes, *_notes(located.source, files, crop, reading), *chosen]
-    if read and files:
-        sides = [bool(is_valid[r]) for r,_ in own] + [None]*(len(files)-len(own)) # images of no galaxy are on no side
-        more,res['size'] = _audit_images(files, sides, reading)
-        found += more
-    return res | dict(images=str(located.source), files=len(files), ok=not found, findings=[_plain(o) for o in found])
-
-def _plain(f):
-    "A finding as plain data, for JSON"
-    return dict(kind=f.kind, file=str(f.file), line=f.line, id=f.id, message=f.problem, remedy=f.remedy)
+    plain = [dict(kind=f.kind, file=str(f.file), line=f.line, id=f.id, message=f.problem, remedy=f.remedy) for f in found]
+    return res | dict(ok=not found, findings=plain)
 
 # %% ../../nbs/16_data.audit.ipynb #39a55c08
 _RATES = dict(parent='votes differ from those of the parent answers',
