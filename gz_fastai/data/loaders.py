@@ -119,13 +119,6 @@ class GalaxyDL(TfmdDL):
     # fastai would gather the outputs of all processes, which see the same ones here
     def to_detach(self, b, cpu=True, gather=False): return to_detach(b, cpu, gather=False)
 
-# %% ../../nbs/19_data.loaders.ipynb #6b9b8d7e
-def _galaxy_block(cat, store, device, batch_tfms):
-    images = TransformBlock(type_tfms=StorePixels(store, device), dl_type=GalaxyDL)
-    labels = VoteFractions(cat.labels, cat.schema) if cat.counts is None else VoteCounts(cat.counts, cat.schema)
-    def split(rows): return cat.train.tolist(),cat.valid.tolist()
-    return DataBlock(blocks=(images, TransformBlock(type_tfms=labels)), splitter=split, batch_tfms=batch_tfms)
-
 # %% ../../nbs/19_data.loaders.ipynb #91460394
 class GalaxyDataLoaders(DataLoaders):
     "`DataLoaders` of galaxies and their vote fractions, or their votes."
@@ -154,7 +147,11 @@ class GalaxyDataLoaders(DataLoaders):
         device = default_device() if device is None else torch.device(device)
         tfms = galaxy_transforms(size) if batch_tfms is None else list(batch_tfms)
         if not any(isinstance(t, CentralView) for t in tfms): tfms = setup_aug_tfms([CentralView(size), *tfms])
-        block = _galaxy_block(cat, store, device, [*tfms, Normalize.from_stats(*stats)])
+        images = TransformBlock(type_tfms=StorePixels(store, device), dl_type=GalaxyDL)
+        labels = VoteFractions(cat.labels, cat.schema) if cat.counts is None else VoteCounts(cat.counts, cat.schema)
+        def split(rows): return cat.train.tolist(),cat.valid.tolist()
+        block = DataBlock((images, TransformBlock(type_tfms=labels)), splitter=split,
+                          batch_tfms=[*tfms, Normalize.from_stats(*stats)])
         dls = block.dataloaders(range(len(cat)), bs=min(bs, len(cat.train)), num_workers=0, device=device)
         dls = cls(*dls.loaders, device=dls.device)
         dls.schema,dls.c,dls.size,dls.crop,dls.stats = cat.schema,len(cat.schema),size,crop,stats
@@ -199,9 +196,7 @@ def plot_galaxies(
         ncols = ncols or min(n, 3)
         nrows = nrows or -(-n//ncols)
         figsize = figsize or (2.9*ncols, (3.2+.9*len(captions[0]))*nrows)
-        fig,axs = plt.subplots(nrows, ncols, figsize=figsize, squeeze=False, layout='constrained')
-        ctxs = axs.flatten()
-        for ax in ctxs[n:]: ax.set_axis_off()
+        ctxs = get_grid(n, nrows, ncols, figsize, layout='constrained')
     for img,(above,*below),ax in zip(imgs[:n], captions, ctxs):
         img = img.clamp(0, 1)
         if len(img) != 3: img = type(img)(three_bands(img.movedim(0, -1)).movedim(-1, 0))

@@ -156,33 +156,29 @@ def _state(folder):
     "Size and time of change of the files of a store"
     return [[s.st_size, s.st_mtime_ns] for s in ((folder/o).stat() for o in ('pixels.npy', 'index.npy'))]
 
-def _is_verified(store):
-    "Whether a store is as it was written, found out once per state of its files"
-    state = _state(store.folder)
-    if store.info['verified'] == state: return True
-    def right(a): return _as_written(store.index[a:a+256], store.pixels[a:a+256]).all()
-    if not all(in_threads(right, range(0, len(store), 256), 'Checking stored pixels')): return False
-    with suppress(OSError): write_json(store.folder/'store.json', store.info | dict(verified=state))     # or read-only
-    return True
-
 def _load_if_complete(folder, files, crop, size, reading):
     "The store in `folder`; `None` if it is missing, damaged, or skips an image that can be read now"
-    def readable(r):
-        with suppress(BadInput): return _decode(files[r], crop, size, reading)
     if not folder.exists(): return None
     n,side,made = len(files),stored_geometry(crop, size, reading.fov)[1],_info(len(files), crop, size, reading)
     try:
-        store = Store(folder)
+        store,state = Store(folder),_state(folder)
         bad = store.bad.row.tolist()
         found = store.pixels.dtype,store.pixels.shape,store.index.dtype,store.index.shape
-        same = {k: store.info[k] for k in made} == made
-        whole = (same and found == (np.uint8, (n, side, side, reading.n), _ROW, (n,))
-                 and bad == np.flatnonzero(store.index['width'] == 0).tolist() and _is_verified(store))
+        whole = ({k: store.info[k] for k in made} == made
+                 and found == (np.uint8, (n, side, side, reading.n), _ROW, (n,))
+                 and bad == np.flatnonzero(store.index['width'] == 0).tolist())
+        if whole and store.info['verified'] != state:      # pixels are compared once per state of the files
+            def right(a): return _as_written(store.index[a:a+256], store.pixels[a:a+256]).all()
+            whole = all(in_threads(right, range(0, n, 256), 'Checking stored pixels'))
+            with suppress(OSError):     # or it is read-only
+                if whole: write_json(folder/'store.json', store.info | dict(verified=state))
     except MemoryError: raise
     except OSError as e:
         if e.errno in (errno.EMFILE, errno.ENFILE, errno.EIO): raise     # nothing is wrong with the store
         return None
     except Exception: return None     # damage has many names
+    def readable(r):
+        with suppress(BadInput): return _decode(files[r], crop, size, reading)
     return None if not whole or any(map(readable, bad)) else store
 
 # %% ../../nbs/17_data.store.ipynb #88f1ad1d
@@ -206,29 +202,23 @@ def _allocate(file, shape, dtype):
         raise BadInput(problem, file=file.parent.parent, remedy=remedy) from None
     tmp.rename(file)
 
-def _resume(folder, shape):
-    "The pixels and the index of an unfinished store, new or old, and the rows that are not done"
-    folder.mkdir(exist_ok=True)
-    arrays = []
-    for name,shape,dtype in (('pixels.npy', shape, 'uint8'), ('index.npy', shape[:1], _ROW)):
-        file = folder/name
-        try:
-            array = np.load(file, mmap_mode='r', allow_pickle=False)
-            usable = array.shape == shape and array.dtype == dtype
-        except Exception: usable = False     # damage has many names
-        if not usable: _allocate(file, shape, dtype)
-        arrays.append(np.load(file, mmap_mode='r+', allow_pickle=False))
-    pixels,index = arrays
-    return pixels,index,np.flatnonzero(~_as_written(index, pixels) | (index['width'] == 0)).tolist()
-
 # %% ../../nbs/17_data.store.ipynb #aee3db61
 def _build(done, files, crop, size, unreadable, reading):
     "Decode `files` into the store `done`, from where an earlier build stopped"
     tmp,problems = done.with_name(f'{done.name}.partial'),{}
     side = stored_geometry(crop, size, reading.fov)[1]
-    pixels,index,todo = _resume(tmp, (len(files), side, side, reading.n))
+    tmp.mkdir(exist_ok=True)
+    def array(name, shape, dtype):
+        "That of an earlier build, or a new one"
+        try:
+            old = np.load(tmp/name, mmap_mode='r', allow_pickle=False)
+            usable = old.shape == shape and old.dtype == dtype
+        except Exception: usable = False     # damage has many names
+        if not usable: _allocate(tmp/name, shape, dtype)
+        return np.load(tmp/name, mmap_mode='r+', allow_pickle=False)
+    pixels,index = array('pixels.npy', (len(files), side, side, reading.n), 'uint8'),array('index.npy', (len(files),), _ROW)
+    todo = np.flatnonzero(~_as_written(index, pixels) | (index['width'] == 0)).tolist()
     def one(i):
-        "Decode an image"
         try: pixels[i],sides,view,filled = _decode(files[i], crop, size, reading)
         except BadInput as e:
             if unreadable == 'fatal': raise
