@@ -262,6 +262,7 @@ def three_bands(
     n = px.shape[-1]
     return px if n == 3 else px[..., [0, n//2, n-1]]
 
+# %% ../../nbs/11a_data.fits.ipynb #1feb9adf
 def read_image(
     image,              # a path, a URL, or from find_images
     min_scale:float=1., # a JPEG may be decoded at 1/2, 1/4 or 1/8 of its side, but not below this share of it

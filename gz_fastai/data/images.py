@@ -141,6 +141,7 @@ def _image_column(schema):
         if pa.types.is_struct(o.type) and any(f.name == 'bytes' and binary(f.type) for f in o.type): return o.name
         if o.name == 'image' and binary(o.type): return o.name
 
+# %% ../../nbs/11_data.images.ipynb #04880dc8
 _BATCH = 32 # rows that are read together
 
 class _Rows:
@@ -341,6 +342,7 @@ def _holds_images(file, part):
     if part or not file.lower().endswith('.parquet'): return False
     return _image_column(_open_parquet(file).schema_arrow) is not None
 
+# %% ../../nbs/11_data.images.ipynb #be6856e1
 def _by_galaxy(images, bands):
     "Images, with the FITS files of one galaxy in several bands as one"
     ends = {o.lower(): o for o in bands}

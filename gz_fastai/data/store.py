@@ -239,6 +239,7 @@ def _build(done, files, crop, size, unreadable, reading):
     write_json(tmp/'store.json', info | dict(verified=_state(tmp)))
     tmp.rename(done)
 
+# %% ../../nbs/17_data.store.ipynb #91c5f37c
 @patch(cls_method=True)
 def open(cls:Store,
     files,        # the images, from Catalog.files or find_images, in the order of the rows
