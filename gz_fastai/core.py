@@ -100,14 +100,6 @@ def _temporary(path):
     name = os.fsencode(path.name)[:150].decode(errors='ignore')      # a name may have 255 bytes
     return path.with_name(f'.{name}.{_this_machine()}-{os.getpid()}-{secrets.token_hex(3)}.partial')
 
-def _runs(pid):
-    "Whether a process of this machine is alive"
-    if os.name != 'posix': return True     # there, asking would kill it
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except OSError: pass
-    return True
-
 def remove_partial(
     folder,        # where to look
     name:str=None, # of the file or folder that was being written; default: any
@@ -115,9 +107,15 @@ def remove_partial(
     "Remove what killed processes of this machine left half-written."
     start = '' if name is None else _temporary(Path(name)).name[1:].rpartition(f'.{_this_machine()}-')[0]
     left = re.compile(r'\.+' + re.escape(start) + r'.*\.' + _this_machine() + r'-(\d{1,9})-[0-9a-f]+\.partial')
+    def is_alive(pid):
+        if os.name != 'posix': return True     # there, asking would kill it
+        try: os.kill(pid, 0)
+        except ProcessLookupError: return False
+        except OSError: pass
+        return True
     for o in os.scandir(folder):
         found = left.fullmatch(o.name)
-        if not found or _runs(int(found[1])): continue
+        if not found or is_alive(int(found[1])): continue
         with suppress(OSError):     # another process may clean up as well
             shutil.rmtree(o.path) if o.is_dir(follow_symlinks=False) else os.unlink(o.path)
 

@@ -31,11 +31,6 @@ def world_size() -> int:
 
 def _n_started(): return int(os.environ.get('WORLD_SIZE') or 1)
 
-def _end_with(parent):
-    "End this process soon after its parent"
-    while os.getppid() == parent: time.sleep(1)
-    os._exit(1)
-
 @contextmanager
 def process_group():
     "Join the processes that were started together, if there are several."
@@ -44,7 +39,10 @@ def process_group():
         return
     if not dist.is_initialized():
         parent = int(os.environ.get(_LAUNCHER) or 0)
-        if parent: threading.Thread(target=_end_with, args=[parent], daemon=True).start()
+        def end_with_parent():
+            while os.getppid() == parent: time.sleep(1)
+            os._exit(1)
+        if parent: threading.Thread(target=end_with_parent, daemon=True).start()
         dist.init_process_group('cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo', timeout=_TIMEOUT)
         atexit.register(dist.destroy_process_group)
     try:
@@ -56,8 +54,6 @@ def process_group():
         raise
 
 # %% ../nbs/02_distributed.ipynb #6f796dae
-def _local_rank(): return int(os.environ.get('LOCAL_RANK') or rank())      # among those of this machine
-
 def local_device(
     name:str, # 'auto', 'cpu', 'cuda', or any name for a single process
 ) -> str:
@@ -67,7 +63,7 @@ def local_device(
     refuse(name not in ('cpu', 'cuda'), f'several processes cannot share the device {name!r}',
            remedy='omit device, or set it to cuda or cpu')
     if name == 'cpu': return name
-    i,n = _local_rank(),torch.cuda.device_count()
+    i,n = int(os.environ.get('LOCAL_RANK') or rank()),torch.cuda.device_count()      # i: among those of this machine
     refuse(i >= n, f'no GPU is left for process {i+1}: this machine has {plural(n, "GPU")}',
            remedy='start one process per GPU')
     torch.cuda.set_device(i)
@@ -145,16 +141,6 @@ def check_alone(
 # %% ../nbs/02_distributed.ipynb #4f1ce751
 _RESUMES = '; run the same command with --out FOLDER to resume'
 
-def _environments(n):
-    "What tells each of n processes who it is; they share the cores"
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]      # a free one
-    threads = os.environ.get('OMP_NUM_THREADS', max(1, num_cpus()//n))
-    shared = dict(WORLD_SIZE=n, MASTER_ADDR='127.0.0.1', MASTER_PORT=port, OMP_NUM_THREADS=threads)
-    own = [shared | {'RANK': i, 'LOCAL_RANK': i, _LAUNCHER: os.getpid()} for i in range(n)]
-    return {i: {k: str(v) for k,v in o.items()} for i,o in enumerate(own)}
-
 def _reason(failure, stderr, name):
     "Why a process failed: sorts before what it has caused; when; and a line, unless the terminal shows it"
     file,killed = Path(failure.error_file),-failure.exitcode
@@ -179,12 +165,18 @@ def launch(
     def pass_on(number, frame):
         for pid in ps.pids().values():
             with suppress(ProcessLookupError): os.kill(pid, number)
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]      # a free one
+    threads = os.environ.get('OMP_NUM_THREADS', max(1, num_cpus()//n))      # they share the cores
+    env = {'WORLD_SIZE': n, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'OMP_NUM_THREADS': threads, _LAUNCHER: os.getpid()}
+    envs = {i: {k: str(v) for k,v in dict(env, RANK=i, LOCAL_RANK=i).items()} for i in range(n)}
     ps = None
     with tempfile.TemporaryDirectory() as tmp:
         try:
             logs = DefaultLogsSpecs(tmp, redirects={i: Std.ALL for i in range(1, n)})
             args = {i: tuple(command[1:]) for i in range(n)}
-            ps = start_processes(name, command[0], args, _environments(n), logs)
+            ps = start_processes(name, command[0], args, envs, logs)
             if hasattr(signal, 'SIGUSR1'): signal.signal(signal.SIGUSR1, pass_on)
             failures = ps.wait(period=.2).failures
         except SignalException as e:

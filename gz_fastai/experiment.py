@@ -131,10 +131,9 @@ def check_folder(
     kind:str,       # of the experiment that wants it
     path,           # the folder that it wants
     requested:dict, # its settings
-    defaults:dict=None, # setting -> value for those that an older record lacks
 ) -> Record:        # of this experiment, unfinished or finished; None for a new one
     "Raise `BadInput` if the folder holds another experiment, or anything else."
-    path,requested,defaults = Path(path),json.loads(json.dumps(requested)),json.loads(json.dumps(defaults or {}))
+    path,requested = Path(path),json.loads(json.dumps(requested))
     where = dict(file=path, remedy='choose another folder')
     refuse(path.exists() and not path.is_dir(), 'is a file', **where)
     rec = read_record(path)
@@ -143,8 +142,8 @@ def check_folder(
         others = path.exists() and any(not o.name.startswith('.') for o in path.iterdir())
         return refuse(others, f'is not empty and holds no {kind}', **where)
     refuse(rec.kind != kind, f'holds a {rec.kind}', **where)
-    was = {k: rec.requested.get(k, defaults.get(k)) for k in requested}
-    other = [f'{k} was {was[k]!r}, is now {v!r}' for k,v in requested.items() if was[k] != v]
+    was = rec.requested
+    other = [f'{k} was {was.get(k)!r}, is now {v!r}' for k,v in requested.items() if was.get(k) != v]
     what = 'a finished' if rec.state == 'finished' else 'an unfinished'
     refuse(other, lambda o: f'holds {what} {kind} with other settings ({"; ".join(o[:3])})', **where)
     return rec
@@ -155,22 +154,19 @@ def claim(
     kind:str,       # of the experiment
     path,           # its folder
     requested:dict, # its settings
-    defaults:dict=None, # setting -> value for those that an older record lacks
     shared:bool=False,  # several processes may work on it
 ):                  # yields its Record
     """Work on an experiment during the block, unless its state is 'finished' already. An error in the block is recorded and an interrupt is not;
     `Record.finish` ends it. Raises `BadInput` as `check_folder`, and `Busy` if another process works on one that is not shared."""
     path = Path(path)
-    check_folder(kind, path, requested, defaults)
+    check_folder(kind, path, requested)
     new = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     with ExitStack() as lock:
         lock.enter_context(locked(path/_LOCK, wait=shared))
-        rec = check_folder(kind, path, requested, defaults) or Record(path, kind, json.loads(json.dumps(requested)))
+        rec = check_folder(kind, path, requested) or Record(path, kind, json.loads(json.dumps(requested)))
         if rec.state == 'finished': tidy(path)
         else:
-            gone = ', '.join(k for k in rec.requested if defaults and k not in requested and k not in defaults)
-            if gone: print(f'{path}: ignoring settings that this version does not have: {gone}', flush=True)
             rec.state,rec.reason = 'running',None
             rec.write()
             remove_partial(path)

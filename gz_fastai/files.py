@@ -139,11 +139,10 @@ def clear_cache() -> int: # bytes
     freed = 0
     with in_file(cache_home()):
         for _,o in [*_kept(), *_kept(lock=True)]:
-            lock = o if o.suffix == '.lock' else o.with_name(f'{o.name.partition(".")[0]}.lock')
-            size = 0 if o is lock else _bytes(o)
+            lock,size = o.with_name(f'{o.name.partition(".")[0]}.lock'),_bytes(o)
             try:
                 with locked(lock, wait=False):
-                    if o is not lock: shutil.rmtree(o)
+                    if o != lock: shutil.rmtree(o)
                     lock.unlink(missing_ok=True)
             except BadInput: continue     # in use
             freed += size

@@ -22,31 +22,22 @@ def column_key(
     return re.sub(r'[^a-z0-9]+', '-', re.sub(r'_a\d+_', '_', name)).strip('-')
 
 # %% ../../nbs/10a_data.campaigns.ipynb #60b7252f
-_TEXTS = {'smooth-or-featured': 'Smooth, or with features or a disk?',
-          'how-rounded': 'How rounded is it?',
-          'disk-edge-on': 'Could this be a disk viewed edge-on?',
-          'edge-on-bulge': 'What shape is the edge-on bulge?',
-          'bulge-shape': 'What shape is the edge-on bulge?',
-          'bar': 'Is there a bar through the centre?',
-          'has-spiral-arms': 'Is there any sign of a spiral arm pattern?',
-          'spiral-winding': 'How tightly wound are the arms?',
-          'spiral-arm-count': 'How many spiral arms are there?',
-          'bulge-size': 'How prominent is the central bulge?',
-          'something-odd': 'Is there anything odd?',
-          'odd-feature': 'What is the odd feature?',
-          'merging': 'Is it merging or disturbed?',
-          'clumps': 'Are there bright clumps?',
-          'clumpy-appearance': 'Does it have a mostly clumpy appearance?',
-          'clump-count': 'How many clumps are there?',
-          'clump-arrangement': 'How are the clumps arranged?',
-          'brightest-clump': 'Is one clump clearly brighter than the others?',
-          'brightest-clump-central': 'Is the brightest clump in the centre?',
-          'galaxy-symmetrical': 'Is it symmetrical?',
-          'clumps-embedded-larger-object': 'Are the clumps embedded in a larger object?',
-          'problem': 'What is the problem?',
-          'artifact': 'What kind of artifact is it?',
-          'ring': 'Is there a ring?'}
-
+_GZ2_QUESTIONS = ('smooth-or-featured disk-edge-on bar has-spiral-arms bulge-size something-odd how-rounded odd-feature '
+                  'bulge-shape spiral-winding spiral-arm-count')
+_TEXTS = dict(zip(_GZ2_QUESTIONS.split(), (q.text for q in GZ2.questions), strict=True))
+_TEXTS |= {'edge-on-bulge': _TEXTS['bulge-shape'],
+           'merging': 'Is it merging or disturbed?',
+           'clumps': 'Are there bright clumps?',
+           'clumpy-appearance': 'Does it have a mostly clumpy appearance?',
+           'clump-count': 'How many clumps are there?',
+           'clump-arrangement': 'How are the clumps arranged?',
+           'brightest-clump': 'Is one clump clearly brighter than the others?',
+           'brightest-clump-central': 'Is the brightest clump in the centre?',
+           'galaxy-symmetrical': 'Is it symmetrical?',
+           'clumps-embedded-larger-object': 'Are the clumps embedded in a larger object?',
+           'problem': 'What is the problem?',
+           'artifact': 'What kind of artifact is it?',
+           'ring': 'Is there a ring?'}
 _YES_NO = {'disk-edge-on': ('edge-on', 'not edge-on'), 'edge-on-bulge': ('edge-on bulge', 'no edge-on bulge'),
            'bar': ('bar', 'no bar'), 'has-spiral-arms': ('spiral arms', 'no spiral arms'), 'ring': ('ring', 'no ring'),
            'something-odd': ('something odd', 'nothing odd'), 'clumps': ('bright clumps', 'no bright clumps'),

@@ -76,10 +76,10 @@ def crossval(
     if cfg.minutes: raise BadInput('folds are compared, so each has as many epochs', remedy='set epochs, not minutes')
     asked = {k: v for k,v in config_record(cfg).items() if k != 'fold'}
     out = run_folder(cfg)
-    old = check_folder('crossval', out, asked, config_defaults())
+    old = check_folder('crossval', out, asked)
     cat = None if old and old.state == 'finished' else config_catalog(replace(cfg, fold=None), verbose=False)
     if cat: cat.folds(cfg.folds, cfg.stratify)     # whatever is wrong with them, before there is a folder
-    with claim('crossval', out, asked, config_defaults(), shared=True) as rec:
+    with claim('crossval', out, asked, shared=True) as rec:
         if rec.state == 'finished':
             print(f'{out} holds this cross-validation, finished', flush=True)
             return CrossVal(out)

@@ -37,7 +37,7 @@ def learning_curve(
     wrong,remedy = [o for o in numbers if not 2 <= o <= most],f'choose numbers from 2 to {most}'
     refuse(wrong, lambda o: f'cannot train on {o[0]} of {most} training galaxies', remedy=remedy)
     asked = {k: v for k,v in config_record(cfg).items() if k != 'seed'}
-    with claim('curve', cfg.out, asked, config_defaults()) as rec:
+    with claim('curve', cfg.out, asked) as rec:
         rec.pin(**cat.digest())
         for seed,n in [(int(s), n) for s in dict.fromkeys(seeds) for n in numbers]:
             check_time()

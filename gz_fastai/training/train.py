@@ -406,7 +406,7 @@ def train(
     and `FloatingPointError` if the training diverges."""
     with process_group():
         out = Path(broadcast(str(run_folder(cfg))))
-        run = 'run',out,config_record(cfg),config_defaults()
+        run = 'run',out,config_record(cfg)
         old = check_folder(*run)
         if broadcast(bool(old) and old.state == 'finished'):
             with claim(*run) if rank() == 0 else contextlib.nullcontext():      # removes what a kill has left
@@ -453,7 +453,7 @@ def run_from_learner(
     view = dict(size=dls.size, crop=dls.crop, bs=dls.bs, fov=dls.reading.fov, bands=','.join(dls.reading.bands) or None)
     fitted = dict(lr=float(learn.lr), epochs=max(1, len(learn.recorder.values)))
     cfg = Config(data=None if tables else cat.path, out=out, **chosen, **fitted, **view)
-    with claim('run', Path(out), config_record(cfg), config_defaults()) as rec:
+    with claim('run', Path(out), config_record(cfg)) as rec:
         refuse(rec.state == 'finished', 'already contains a finished run', file=out, remedy='choose another folder')
         rec.resolve(**_chosen(cfg), device=str(dls.device), reading=dls.reading.to_dict())
         columns = list(learn.recorder.metric_names)[1:-1]

@@ -382,10 +382,10 @@ def tune(
     asked = config_record(cfg) | dict(archs=archs, space=searched, trial_epochs=trial_epochs)
     asked |= dict(finalists=finalists, seeds=seeds, study=study, storage=storage and without_password(storage))
     judged = replace(cfg, epochs=trial_epochs, fold=0, folds=10)
-    old = check_folder('study', out, asked, config_defaults())
+    old = check_folder('study', out, asked)
     cat = None if old and old.state == 'finished' else config_catalog(judged)
     if cat: _check_default(judged, cat)
-    with claim('study', out, asked, config_defaults(), shared=True) as rec:
+    with claim('study', out, asked, shared=True) as rec:
         if rec.state == 'finished':
             print(f'{out} holds this study, finished')
             return Study(out)
