@@ -390,7 +390,8 @@ def predict_images(
     listed = listed_images(images, ids, ensemble.whole, bands) if one or ids is not None else None
     lines = [f'{o.id}|{o.fingerprint()}'.encode(errors='surrogateescape') for o in listed or ()]
     asked = dict(runs=[[_network(r), w] for r,w in zip(ensemble.members, ensemble.weights)], shards=shards, carry=carry,
-                 images=_digest(*lines) if lines else _source(images), catalog=_source(catalog), **ensemble.how.to_dict())
+                 catalog=_source(catalog), images=_digest(*lines) if lines else _source(images),
+                 **ensemble.how.to_dict())
     if one and (done := _finished(out, folder, asked)): return done
     work = Shards(folder, shards or -(-len(listed)//_PART), ensemble, bs)
     with claim('prediction', folder, asked, shared=not one) as rec:
