@@ -30,6 +30,7 @@ from gz_fastai.data.schema import *
 from gz_fastai.data.labels import *
 from gz_fastai.experiment import *
 from gz_fastai.inference.predictor import *
+from gz_fastai.model.start import *
 from gz_fastai.model.bundle import *
 from gz_fastai.model.runs import *
 from gz_fastai.report.pages import *

@@ -14,6 +14,7 @@ from tiny import tiny_galaxies
 
 from gz_fastai.core import BadInput, read_json, write_json
 from gz_fastai.data.fits import ImageSpec
+from gz_fastai.model import start
 from gz_fastai.model.runs import Run
 from gz_fastai.training import train as training
 from gz_fastai.training.config import Config
@@ -62,7 +63,7 @@ def deep(small, tmp_path_factory):
     cfg = replace(small, fov=36., out=tmp_path_factory.mktemp('runs')/'fov')
     with pytest.raises(KeyboardInterrupt): train(cfg, cbs=[Interrupt()])
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(training, 'fit_image_spec', None)
+        m.setattr(start, 'fit_image_spec', None)
         return Run(train(cfg).path)
 
 
@@ -87,17 +88,18 @@ def test_planes_without_names(deep, sky, small, tmp_path):
     bare = shutil.copytree(sky, tmp_path/'bare')
     for f in (bare/IMAGES).iterdir(): fits.writeto(f, 100*fits.getdata(f), overwrite=True)
     after = replace(small, data=str(bare), weights=str(deep.path))
-    with pytest.raises(BadInput, match='bands y, z, i, r, g.*no names'): training._reading(after, config_catalog(after), None)
+    def image_spec(cfg): return start.Start(cfg.arch, weights=cfg.weights).image_spec(config_catalog(cfg).files, fov=36.)
+    with pytest.raises(BadInput, match='bands y, z, i, r, g.*no names'): image_spec(after)
     how, named = ImageSpec.from_dict(deep.info['reading']), shutil.copytree(deep.path, tmp_path/'named')
     write_json(named/'model.json', read_json(named/'model.json') | dict(reading=how.to_dict() | dict(bands=list('grizy'))))
     after = replace(after, weights=str(named))
-    reading, said = training._reading(after, config_catalog(after), None)
+    reading, said = image_spec(after)
     assert (reading.bands, reading.channels) == (tuple('grizy'), how.channels)
     assert 'bands g,r,i,z,y' in said[0] and str(named) in said[0] and 'another stretch' in said[-1]
     def stats(cfg):
         plan = training.make_plan(cfg, tmp_path/'plan')
-        return training.build_learner(plan.cfg, plan.cat, plan.open_store(), 'cpu').dls.stats
+        return plan.learner(plan.open_store()).dls.stats
     assert not np.allclose(stats(replace(after, crop=40)), deep.info['stats'], rtol=.1)      # its headers have no scale for fov
     np.testing.assert_allclose(stats(replace(after, data=str(sky), weights=str(deep.path))), deep.info['stats'])
     after = replace(after, data=str(tiny_galaxies(60)))
-    assert 'images of y, z, i, r, g instead' in training._reading(after, config_catalog(after), None)[1][-1]
+    assert 'images of y, z, i, r, g instead' in image_spec(after)[1][-1]

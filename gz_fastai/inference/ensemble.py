@@ -26,7 +26,7 @@ from ..data.store import *
 from ..model.likelihood import *
 from ..model.metrics import *
 from ..model.recalibration import *
-from ..model.weights import *
+from ..model.start import *
 from ..model.bundle import *
 from ..model.onnx import *
 from ..model.runs import *

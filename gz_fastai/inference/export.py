@@ -27,7 +27,7 @@ from ..data.sample import *
 from ..data.images import *
 from ..data.store import *
 from ..model.adapters import *
-from ..model.weights import *
+from ..model.start import *
 from ..model.bundle import *
 from ..model.onnx import *
 from ..model.runs import *

@@ -23,7 +23,7 @@ from ..core import *
 from ..distributed import *
 from .losses import *
 from .metrics import *
-from .weights import *
+from .start import *
 from .symmetry import *
 from .backbones import *
 from .adapters import *
@@ -227,18 +227,19 @@ def galaxy_learner(
     check_choice('finetune', finetune, FINETUNE)
     check_loss(loss, dls.schema, dls.counts)
     loss_func = galaxy_loss(loss, dls.schema, activation, dls.counts)
-    weights,n = kwargs.get('weights'),dls.reading.n
-    pretrained = bool(kwargs.get('pretrained') or weights)
+    built = isinstance(arch, nn.Module)
+    given = dict(pretrained=kwargs.pop('pretrained', False), weights=kwargs.pop('weights', None))
+    start = None if built else Start.of(arch, **given)
+    pretrained = any(given.values()) if built else start.pretrained
     if opt == 'auto': opt = default_opt(pretrained)
     if lr is None: lr = default_lr(opt, pretrained)
     if precision == 'auto': precision,_ = auto_precision(dls.device)
     if metrics is None: metrics = [o(dls.schema) for o in (GalaxyRMSE, QuestionAccuracy, *[VotesNLL]*dls.counts)]
     model = arch
-    if not isinstance(arch, nn.Module):
-        if n != 3 or model_folder(weights): kwargs = dict(in_chans=n) | kwargs
-        model = galaxy_model(arch, dls.c, size=dls.size, **kwargs)
-        take_head(model, weights, dls.schema, 'dirichlet' if loss == 'likelihood' else activation)
-        check_size(model, dls.size, n)
+    if not built:
+        model = galaxy_model(arch, dls.c, weights=start, size=dls.size, **start.channels(dls.reading) | kwargs)
+        start.load_head(model[1], dls.schema, saved_activation(loss, activation))
+        check_size(model, dls.size, dls.reading.n)
     if finetune == 'lora': add_lora(model, lora_rank)
     cbs = [ChannelsLast(), *L(cbs)]
     if precision != 'fp32': cbs.append(HalfPrecision(precision))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'LOSSES', 'SAVED_ACTIVATIONS', 'GroupedSoftmax', 'GroupedDivision', 'Sigmoid', 'RMSELoss',
-           'MeanSquaredLoss', 'LikelihoodLoss', 'galaxy_loss', 'saved_loss', 'check_loss']
+           'MeanSquaredLoss', 'LikelihoodLoss', 'saved_activation', 'galaxy_loss', 'saved_loss', 'check_loss']
 
 # %% ../../nbs/20_model.losses.ipynb #fd0fcc50
 import torch
@@ -200,6 +200,13 @@ class LikelihoodLoss(nn.Module):
 # %% ../../nbs/20_model.losses.ipynb #e77139ea
 LOSSES = dict(rmse=RMSELoss, mse=MeanSquaredLoss, likelihood=LikelihoodLoss) # by the name that `loss` takes
 SAVED_ACTIVATIONS = [*ACTIVATIONS, 'dirichlet'] # what a saved network's raw outputs may go through
+
+def saved_activation(
+    loss:str,       # a name in LOSSES
+    activation:str, # a name in ACTIVATIONS
+) -> str:           # a name in SAVED_ACTIVATIONS
+    "The activation that a network is saved with: the loss 'likelihood' has its own."
+    return 'dirichlet' if loss == 'likelihood' else activation
 
 def galaxy_loss(
     name:str,      # a name in LOSSES

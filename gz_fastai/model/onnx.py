@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core import *
 from ..fields import *
+from .start import *
 from .bundle import *
 
 # %% ../../nbs/28_model.onnx.ipynb #c18ac2fd

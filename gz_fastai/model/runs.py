@@ -12,13 +12,19 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from fastai.learner import Learner
 from fastcore.basics import patch
 
 from ..core import *
 from ..fields import *
 from ..experiment import *
 from ..data.tables import *
+from ..data.catalog import *
+from ..data.store import *
+from ..data.loaders import *
 from .metrics import *
+from .start import *
+from .learner import *
 from .bundle import *
 
 # %% ../../nbs/27_model.runs.ipynb #efef3024
@@ -127,6 +133,26 @@ def trained_on(self:Run,
     "Whether this run was trained on each galaxy; raises what `trained_ids` raises."
     known = self.trained_ids()
     return np.array([str(i) in known for i in ids], dtype=bool)
+
+# %% ../../nbs/27_model.runs.ipynb #e8b3a8c4
+@patch
+def learner(self:Bundle,
+    cat:Catalog,     # the galaxies
+    bs:int=128,      # batch size
+    batch_tfms=None, # as for GalaxyDataLoaders.from_catalog
+    device=None,     # default: fastai's choice
+    **kwargs         # of galaxy_learner; the loss is rmse, or the likelihood that the network was trained with
+) -> Learner:
+    "A learner of this network, ready to train; raises `BadInput` if the images do not fit it."
+    info = self.info
+    start,how = Start(info['arch'], weights=self.path),dict(batch_tfms=batch_tfms, device=device)
+    view = {k: info[k] for k in ('crop', 'size')}
+    spec,_ = start.image_spec(cat.files, fov=start.reading.fov)
+    store,stats = Store.open(cat.files, **view, reading=spec),start.stats(None, spec)
+    dls = GalaxyDataLoaders.from_catalog(cat, **view, bs=bs, stats=stats, store=store, **how)
+    own = {k: info[k] for k in ('hidden', 'drop', 'activation')} | dict(loss='rmse')
+    if info['activation'] == 'dirichlet': own |= dict(activation='softmax', loss='likelihood')
+    return galaxy_learner(dls, info['arch'], weights=start, **own | kwargs)
 
 # %% ../../nbs/27_model.runs.ipynb #d021ae6b
 def _is_number(o): return type(o) in (int, float) and math.isfinite(o)

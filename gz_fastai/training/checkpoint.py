@@ -18,7 +18,7 @@ from safetensors.torch import save
 from ..core import *
 from ..experiment import *
 from ..distributed import *
-from ..model.weights import *
+from ..model.start import *
 from ..model.optimizer import *
 
 # %% ../../nbs/41_training.checkpoint.ipynb #cfd1d631

@@ -26,12 +26,11 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from ..core import *
 from ..experiment import *
 from ..distributed import *
-from ..model.weights import *
+from ..model.start import *
 from ..model.optimizer import *
 from ..model.runs import *
 from .config import *
 from .train import *
-from .train import _reading
 
 # %% ../../nbs/45_training.tune.ipynb #512a82cc
 def distribution(
@@ -325,13 +324,6 @@ def _check_tune(cfg, archs, minutes, counts):
     refuse(minutes is not None and not 0 < minutes < math.inf, f'minutes must be above 0, not {minutes}')
     refuse(cfg.minutes, 'trials are compared epoch by epoch', remedy='set epochs, not minutes')
 
-def _check_default(cfg, cat):
-    "Refuse early what would make every trial fail: a network that does not exist, a cache that cannot be written"
-    build_model(cfg, cat.schema, _reading(cfg, cat, None)[0].n)
-    try: check_place(cache_home()/'stores')
-    except BadInput as e:
-        raise BadInput(e.problem, file=e.file, remedy='set GZ_FASTAI_CACHE to another folder') from None
-
 # %% ../../nbs/45_training.tune.ipynb #92ceeb4d
 def _open(cfg, study, storage, trial_epochs, first, space, out):
     "The study with its first trial, made by one process; raises `BadInput` if it has trials of another search space"
@@ -383,8 +375,12 @@ def tune(
     asked |= dict(finalists=finalists, seeds=seeds, study=study, storage=storage and without_password(storage))
     judged = replace(cfg, epochs=trial_epochs, fold=0, folds=10)
     old = check_folder('study', out, asked)
-    cat = None if old and old.state == 'finished' else config_catalog(judged)
-    if cat: _check_default(judged, cat)
+    cat = None
+    if not old or old.state != 'finished':      # what would make every trial fail is refused now
+        cat = make_plan(judged, out).cat
+        try: check_place(cache_home()/'stores')
+        except BadInput as e:
+            raise BadInput(e.problem, file=e.file, remedy='set GZ_FASTAI_CACHE to another folder') from None
     with claim('study', out, asked, shared=True) as rec:
         if rec.state == 'finished':
             print(f'{out} holds this study, finished')
