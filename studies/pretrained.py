@@ -16,6 +16,7 @@ from timm.models import group_parameters
 
 from gz_fastai.core import *
 from gz_fastai.data.catalog import *
+from gz_fastai.data.fits import *
 from gz_fastai.data.loaders import *
 from gz_fastai.model.start import *
 from gz_fastai.model.backbones import *
@@ -48,7 +49,7 @@ def layers(model):
 def trial(cat, folder, arch=LITE0, weights=True, size=96, crop=180, epochs=3, finetune='all', opt='adam', lr=None, decay=None):
     "Scores of an arm on the validation galaxies"
     set_seed(0, reproducible=True)
-    dls = GalaxyDataLoaders.from_catalog(cat, size=size, crop=crop, bs=64, stats=timm_stats(galaxy_model(arch, 1)[0]))
+    dls = GalaxyDataLoaders.from_catalog(cat, size=size, crop=crop, bs=64, stats=Start(arch, True).stats(galaxy_model(arch, 1)[0], ImageSpec()))
     file = str(folder/f'{arch}.safetensors') if weights else None
     learn = galaxy_learner(dls, arch, opt=opt, lr=lr, finetune=finetune, weights=file, path=tempfile.mkdtemp())
     lr = learn.lr

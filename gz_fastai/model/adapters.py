@@ -33,35 +33,28 @@ class LowRank(nn.Module):
             return weight + self.scale*(self.lora_B@self.lora_A).view_as(weight)
 
 # %% ../../nbs/23_model.adapters.ipynb #b7e207f8
-def _adaptable(body):
-    "The layers of a network that can be corrected, and how many cannot"
+def add_lora(
+    model,      # from galaxy_model; changed in place
+    rank:int=8, # of each correction
+) -> str:       # how many layers have one, in words
+    "Freeze the backbone, and add a correction of low rank to each convolution and linear layer; raises `BadInput` where it has none."
+    body = model[0]
     layers = [m for m in body.modules() if isinstance(m, (nn.Linear, nn.Conv2d, D4Conv2d))]
     owners = [id(p) for m in body.modules() for p in m.parameters(recurse=False)]
     fit = [m for m in layers if getattr(m, 'groups', 1) == 1 and owners.count(id(m.weight)) == 1]
-    return fit,len(layers)-len(fit)
-
-def add_lora(
-    model,          # from galaxy_model; changed in place
-    rank:int=8,     # of each correction
-    alpha:float=16, # the correction is scaled by alpha/rank
-) -> str:           # how many layers have one, in words
-    "Freeze the backbone, and add a correction of low rank to each convolution and linear layer; raises `BadInput` where it has none."
-    body = model[0]
-    fit,left = _adaptable(body)
     name = getattr(body, 'default_cfg', {}).get('architecture', type(body).__name__)
-    if not fit: raise BadInput(f'{name} has no layer for LoRA', remedy='set finetune to all, head or gradual')
+    refuse(not fit, f'{name} has no layer for LoRA', remedy='set finetune to all, head or gradual')
     body.requires_grad_(False)
-    for m in fit: parametrize.register_parametrization(m, 'weight', LowRank(m.weight, rank, alpha))
+    for m in fit: parametrize.register_parametrization(m, 'weight', LowRank(m.weight, rank))
     for m in body.modules():
         if isinstance(m, (*norm_types, nn.GroupNorm)): m.requires_grad_(True)
-    return f'LoRA: {plural(len(fit), "layer")} adapted' + (f', {left} left out' if left else '')
+    return f'LoRA: {plural(len(fit), "layer")} adapted' + f', {len(layers)-len(fit)} left out'*(fit != layers)
 
 def count_trained(
     model,  # any network
 ) -> tuple: # (parameters that are trained, all parameters)
     "How many parameters are trained."
-    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(n for n,trained in counts if trained),sum(n for n,_ in counts)
+    return tuple(sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (False, True))
 
 # %% ../../nbs/23_model.adapters.ipynb #47406a78
 def outputs(

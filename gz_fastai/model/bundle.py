@@ -54,7 +54,7 @@ def read_model(
         model = galaxy_model(info['arch'], len(schema), **known)
         load_weights(model, tensors, file)
         check_size(model, info['size'], len(info['stats'][0]))
-    return model.eval(),saved_loss(info['activation'], schema),info
+    return model.eval(),galaxy_loss('rmse', schema, info['activation']),info
 
 # %% ../../nbs/26_model.bundle.ipynb #f589357b
 class Bundle:

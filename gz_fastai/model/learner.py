@@ -238,7 +238,7 @@ def galaxy_learner(
     model = arch
     if not built:
         model = galaxy_model(arch, dls.c, weights=start, size=dls.size, **start.channels(dls.reading) | kwargs)
-        start.load_head(model[1], dls.schema, saved_activation(loss, activation))
+        start.load_head(model[1], dls.schema, loss_func.saved)
         check_size(model, dls.size, dls.reading.n)
     if finetune == 'lora': add_lora(model, lora_rank)
     cbs = [ChannelsLast(), *L(cbs)]

@@ -87,11 +87,10 @@ def votes_coverage(
     conc,              # (n, columns) concentrations
     counts,            # (n, columns) votes; they are rounded
     schema:Schema=GZ2, # what the columns are
-    seed:int=0,        # of the random share
 ) -> pd.DataFrame:     # a column per level, a row per question from 1, NaN where nobody was asked
     "The share of the votes inside the central intervals of their beta-binomial distribution: of a good network, the level itself."
     conc,counts = np.asarray(conc, dtype=float),np.asarray(counts, dtype=float).round()
-    rng,rows = np.random.default_rng(seed),[]
+    rng,rows = np.random.default_rng(0),[]
     for s in schema.slices:
         some = counts[:, s].sum(1) > 0
         a,k = conc[some, s],counts[some, s]
@@ -108,10 +107,9 @@ def answer_deviation(
     frac,              # (n, columns) predicted cumulative fractions
     counts,            # (n, columns) votes
     schema:Schema=GZ2, # what the columns are
-    enough:float=MIN_VOTES, # votes for a question, at least, for a galaxy to count
 ) -> pd.DataFrame:     # question (from 1), column, answer, deviation (NaN where no galaxy counts), galaxies
     "Mean absolute deviation of the conditional fraction: a row per answer. A galaxy counts where the question has 20 votes or more."
-    off,of = np.abs(schema.conditional(frac)-schema.shares(counts)),schema.per_column(schema.totals(counts) >= enough)
+    off,of = np.abs(schema.conditional(frac)-schema.shares(counts)),schema.per_column(schema.totals(counts) >= MIN_VOTES)
     deviation = [o[some].mean() if some.any() else np.nan for o,some in zip(off.T, of.T)]
     return pd.DataFrame(dict(question=schema.question_of+1, column=schema.columns, answer=schema.answers,
                              deviation=deviation, galaxies=of.sum(0)))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'LOSSES', 'SAVED_ACTIVATIONS', 'GroupedSoftmax', 'GroupedDivision', 'Sigmoid', 'RMSELoss',
-           'MeanSquaredLoss', 'LikelihoodLoss', 'saved_activation', 'galaxy_loss', 'saved_loss', 'check_loss']
+           'MeanSquaredLoss', 'LikelihoodLoss', 'galaxy_loss', 'check_loss']
 
 # %% ../../nbs/20_model.losses.ipynb #fd0fcc50
 import torch
@@ -132,24 +132,19 @@ class RMSELoss(nn.Module):
         super().__init__()
         check_choice('activation', activation, ACTIVATIONS)
         self.act,self.reduction,self.counts = ACTIVATIONS[activation](schema),reduction,counts
-        self.by_question = _ByQuestion(schema)
+        self.by_question,self.saved = _ByQuestion(schema),activation
 
     def activation(self, raw): return self.act(raw)
-
     def decodes(self, frac): return frac
 
-    def _weighed(self, raw, targ):
-        "Mean squared error of the conditional fractions, each weighed by the votes of its question"
-        targ = targ.float()
-        n = self.by_question(targ).sum(-1)[:, self.by_question.of]      # (batch, columns)
-        sq = n*self.act.errors(raw, targ/torch.where(n > 0, n, 1.))**2
-        over = (1,) if self.reduction == 'none' else (0, 1)
-        return sq.sum(over)/n.sum(over).clamp_min(1e-6)
-
     def forward(self, raw, targ):
-        if self.counts: mse = self._weighed(raw, targ)
+        targ,over = targ.float(),(1,) if self.reduction == 'none' else (0, 1)
+        if self.counts:
+            n = self.by_question(targ).sum(-1)[:, self.by_question.of]      # (batch, columns)
+            sq = n*self.act.errors(raw, targ/torch.where(n > 0, n, 1.))**2
+            mse = sq.sum(over)/n.sum(over).clamp_min(1e-6)
         else:
-            sq = (self.act(raw)-targ.float())**2
+            sq = (self.act(raw)-targ)**2
             mse = sq.mean(1) if self.reduction == 'none' else sq.mean()
         # not sqrt(): its gradient needs its result, which GradientAccumulation divides in place
         return mse.clamp_min(1e-12)**.5
@@ -173,7 +168,7 @@ def _log_rising(a, k): return torch.lgamma(a+k)-torch.lgamma(a)      # log of a 
 
 class LikelihoodLoss(nn.Module):
     "Negative log-likelihood of the votes under a Dirichlet-multinomial distribution per question; no activation is chosen."
-    counts = True
+    counts,saved = True,'dirichlet'
     def __init__(self,
         schema:Schema=GZ2,      # the tree
         reduction:str='mean',   # 'none' gives the sum over the questions of each galaxy
@@ -201,29 +196,16 @@ class LikelihoodLoss(nn.Module):
 LOSSES = dict(rmse=RMSELoss, mse=MeanSquaredLoss, likelihood=LikelihoodLoss) # by the name that `loss` takes
 SAVED_ACTIVATIONS = [*ACTIVATIONS, 'dirichlet'] # what a saved network's raw outputs may go through
 
-def saved_activation(
-    loss:str,       # a name in LOSSES
-    activation:str, # a name in ACTIVATIONS
-) -> str:           # a name in SAVED_ACTIVATIONS
-    "The activation that a network is saved with: the loss 'likelihood' has its own."
-    return 'dirichlet' if loss == 'likelihood' else activation
-
 def galaxy_loss(
     name:str,      # a name in LOSSES
     schema:Schema, # the tree
-    activation:str, # a name in ACTIVATIONS; the loss 'likelihood' has its own
+    activation:str, # a name in SAVED_ACTIVATIONS; 'dirichlet' is that of the loss 'likelihood', which has no other
     counts:bool=False, # targets are votes
 ) -> nn.Module:
-    "The loss of that name; raises `BadInput` where there is no such loss or activation."
+    "The loss of that name; its `saved` is the name of its activation. Raises `BadInput` where there is no such loss or activation."
     check_choice('loss', name, LOSSES)
-    return LikelihoodLoss(schema) if name == 'likelihood' else LOSSES[name](schema, activation, counts=counts)
-
-def saved_loss(
-    activation:str, # a name in SAVED_ACTIVATIONS
-    schema:Schema,  # the tree
-) -> nn.Module:
-    "A loss with the activation of a saved network."
-    return LikelihoodLoss(schema) if activation == 'dirichlet' else RMSELoss(schema, activation)
+    if name == 'likelihood' or activation == 'dirichlet': return LikelihoodLoss(schema)
+    return LOSSES[name](schema, activation, counts=counts)
 
 def check_loss(
     name:str,      # a name in LOSSES

@@ -56,10 +56,8 @@ class OnnxModel(Bundle):
             self.info = json.loads(self.session.get_modelmeta().custom_metadata_map.get('gz_fastai', '{}'))
         except Exception as e:      # the runtime's own kinds
             raise BadInput(f'is no ONNX network ({first_line(e)})', file=path) from None
-        self._check_network(OnnxInfo.from_dict(self.info, path))
-
-    def _check_network(self, info):
-        "Raise `BadInput` unless the network maps the images of its metadata to their fractions"
+        info = OnnxInfo.from_dict(self.info, path)
+        # the network has to map the images of its metadata to their fractions
         def sides(o): return [None if isinstance(d, str) else d for d in o.shape]
         def form(values): return [(o.name, o.type, sides(o)) for o in values]
         side,channels,columns = info.side,len(info.stats[0]),len(info.schema)

@@ -38,26 +38,21 @@ def multiplies_bfloat16(
     return any(test() for test in tests if test)
 
 # %% ../../nbs/24_model.optimizer.ipynb #8633c67f
-def _polynomials(a, n):
-    "The product of n polynomials of the iteration, from the Gram matrix of the first one"
-    q = None
-    for i in range(n):
-        z = 2.0315*a@a - 4.775*a
-        z.diagonal(dim1=-2, dim2=-1).add_(3.4445)
-        q = z if q is None else z@q
-        if i+1 < n: a = z@a@z
-    return q
-
 def newton_schulz(
-    g,           # (rows, columns) matrix, or a batch of them
-    steps:int=5, # iterations
+    g, # (rows, columns) matrix, or a batch of them
 ) -> torch.Tensor: # of the same shape, in bfloat16 where the device multiplies it in hardware, else in float32
     "The matrix with `g`'s singular vectors and singular values near 1 (Jordan 2024, and https://tridao.me/blog/2026/gram-newton-schulz/)."
     x = g.bfloat16() if multiplies_bfloat16(g.device) else g.float()
     if tall := x.shape[-2] > x.shape[-1]: x = x.mT
     x = x/(x.norm(dim=(-2, -1), keepdim=True)+1e-7)
-    parts = [2, steps-2] if x.dtype == torch.bfloat16 and steps > 2 else [steps]
-    for n in parts: x = _polynomials(x@x.mT, n)@x
+    for n in [2, 3] if x.dtype == torch.bfloat16 else [5]:
+        a,q = x@x.mT,None     # q is the product of n polynomials of the Gram matrix
+        for i in range(n):
+            z = 2.0315*a@a - 4.775*a
+            z.diagonal(dim1=-2, dim2=-1).add_(3.4445)
+            q = z if q is None else z@q
+            if i+1 < n: a = z@a@z
+        x = q@x
     return x.mT if tall else x
 
 # %% ../../nbs/24_model.optimizer.ipynb #d983e6ca

@@ -22,6 +22,7 @@ from ..data.tables import *
 from ..data.catalog import *
 from ..data.store import *
 from ..data.loaders import *
+from .likelihood import *
 from .metrics import *
 from .start import *
 from .learner import *
@@ -155,39 +156,37 @@ def learner(self:Bundle,
     return galaxy_learner(dls, info['arch'], weights=start, **own | kwargs)
 
 # %% ../../nbs/27_model.runs.ipynb #d021ae6b
-def _is_number(o): return type(o) in (int, float) and math.isfinite(o)
-
-def _part(m, name): return m[name] if isinstance(m.get(name), dict) else {}
-
-def _vote_lines(m):
-    "What the scores say of votes, in words"
-    if not _is_number(m.get('nll')): return []
-    lines = [f'negative log-likelihood {m["nll"]:.2f} per galaxy']
-    half,most = [m.get(f'coverage_{o}') for o in (.5, .9)]
-    if _is_number(half) and _is_number(most):
-        lines[0] += f'; {half:.0%} of the votes fall in the 50% intervals and {most:.0%} in the 90% intervals'
-    words = dict(deviation='mean deviation of an answer', enough_accuracy='correct leading answers')
-    known = [f'{word} {m[k]:.1%}' for k,word in words.items() if _is_number(m.get(k))]
-    if known: lines.append(f'where a question has 20 votes or more: {", ".join(known)}')
-    return lines
+def _numbers(o):
+    "The entries of a table of scores that are numbers; none of anything else"
+    return {k: v for k,v in o.items() if type(v) in (int, float) and math.isfinite(v)} if isinstance(o, dict) else {}
 
 def score_table(
     run, # a Run
 ) -> str:
     "The score of a run next to those of simple baselines."
     m,(low,high) = run.metrics,run.metrics['interval']
+    top,share = _numbers(m),_numbers(m.get('accuracy'))
+    names = dict(noise_floor='noise floor', vote_noise='vote noise')
+    notes = dict(noise_floor='   a perfect model: the noise of the votes alone',
+                 vote_noise='   noise floor estimated from the vote counts')
     rows = [(run.info['arch'], m['rmse'], f'   95% interval {low:.4f} to {high:.4f}')]
-    rows += [('noise floor', m.get('noise_floor'), '   a perfect model: the noise of the votes alone')]
-    rows += [('vote noise', m.get('vote_noise'), '   noise floor estimated from the vote counts')]
-    rows += [(k, v, '') for k,v in _part(m, 'baselines').items()]
+    rows += [(name, top[k], notes[k]) for k,name in names.items() if k in top]
+    rows += [(k, v, '') for k,v in _numbers(m.get('baselines')).items()]
     kind = 'synthetic validation' if m.get('synthetic') else 'validation'
-    what = plural(m['galaxies'], f'{kind} galaxy', f'{kind} galaxies')
-    lines = [f'RMSE on {what} (lower is better)']
-    lines += [f'  {name:<14} {v:.4f}{note}' for name,v,note in rows if _is_number(v)]
-    among,share = dict(accuracy='of all', clear_accuracy='where volunteers agree'),_part(m, 'accuracy')
-    known = [f'{share[k]:.1%} {of}' for k,of in among.items() if _is_number(share.get(k))]
-    if known: lines.append(f'correct leading answers, mean over the questions: {" and ".join(known)}')
-    return '\n'.join([*lines, *_vote_lines(m)])
+    lines = [f'RMSE on {plural(m["galaxies"], f"{kind} galaxy", f"{kind} galaxies")} (lower is better)']
+    lines += [f'  {name:<14} {v:.4f}{note}' for name,v,note in rows]
+    def known(values, words, form): return [form.format(values[k], word) for k,word in words.items() if k in values]
+    among = known(share, dict(accuracy='of all', clear_accuracy='where volunteers agree'), '{:.1%} {}')
+    if among: lines.append(f'correct leading answers, mean over the questions: {" and ".join(among)}')
+    if 'nll' in top:
+        lines.append(f'negative log-likelihood {top["nll"]:.2f} per galaxy')
+        half,most = [top.get(f'coverage_{o}') for o in COVERAGE_LEVELS]
+        both = half is not None and most is not None
+        if both: lines[-1] += f'; {half:.0%} of the votes fall in the 50% intervals and {most:.0%} in the 90% intervals'
+        words = dict(deviation='mean deviation of an answer', enough_accuracy='correct leading answers')
+        often = known(top, words, '{1} {0:.1%}')
+        if often: lines.append(f'where a question has {MIN_VOTES} votes or more: {", ".join(often)}')
+    return '\n'.join(lines)
 
 # %% ../../nbs/27_model.runs.ipynb #6576e8c6
 class CrossVal(ScoredExperiment, kind='crossval'):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BUNDLE_FORMAT', 'PAGE_FILES', 'check_arch', 'check_args', 'unique_tensors', 'read_tensors', 'load_weights',
            'TrainedOn', 'NetworkInfo', 'ModelInfo', 'info_file', 'read_info', 'network_tensors', 'hub_folder',
-           'no_weights', 'timm_arch', 'Start', 'timm_stats']
+           'timm_arch', 'Start']
 
 # %% ../../nbs/21a_model.start.ipynb #a7f7036d
 import difflib, hashlib, inspect, os, socket, urllib.request
@@ -47,20 +47,14 @@ _NOT_ARGS = {o for f in (timm.create_model, build_model_with_cfg) for o in inspe
 _NOT_ARGS |= {'num_classes', 'img_size', 'features_only', 'feature_cls', 'out_indices'}
 _NOT_ARGS |= {'arch', 'name', 'n_out', 'hidden', 'drop', 'weights', 'size'}      # galaxy_model's own
 
-def _is_plain(o, depth=4):
-    if isinstance(o, dict): return all(isinstance(k, str) for k in o) and _is_plain(list(o.values()), depth)
-    if isinstance(o, (list, tuple)): return depth > 0 and all(_is_plain(x, depth-1) for x in o)
-    return o is None or type(o) in (bool, int, float, str)
-
 def check_args(
     args:dict, # arguments of a network, from a file
     file=None, # that file, for the message
 ):
-    "Raise `BadInput` unless `args` are plain data that timm hands on to the network."
+    "Raise `BadInput` unless timm hands `args` on to the network."
     refuse(not isinstance(args, dict), lambda _: f'args must be a table, not {shown(args)}', file=file)
-    wrong = [k for k,v in args.items() if not str(k).isidentifier() or k in _NOT_ARGS or not _is_plain(v)]
-    def problem(o): return f'args must be plain data for the network, and hold {shown(o[0])}'
-    refuse(wrong, problem, file=file, remedy='remove it')
+    wrong = [k for k in args if k in _NOT_ARGS]
+    refuse(wrong, lambda o: f'args must be for the network alone, and hold {shown(o[0])}', file=file, remedy='remove it')
 
 # %% ../../nbs/21a_model.start.ipynb #be262b66
 def _same(state):
@@ -221,18 +215,6 @@ def hub_folder(
            remedy=f'set arch to {where} and pretrained, to start from its backbone')
     return folder
 
-def no_weights(
-    arch:str,    # a name that timm knows
-    problem:str, # why its pretrained weights are not available
-) -> BadInput:
-    "The error for pretrained weights that are not available, with what to do about it."
-    hub = arch.removeprefix('hf-hub:') if ':' in arch else getattr(timm.get_pretrained_cfg(arch), 'hf_hub_id', None)
-    if not hub: return BadInput(f'no pretrained weights for {arch}: there are none')
-    remedy = (f'on a machine with a network, download config.json and model.safetensors from https://huggingface.co/{hub}; '
-              'here, set weights to the path of model.safetensors, or arch to local-dir:FOLDER with the folder that holds both')
-    local = hub.startswith('local-dir:')
-    return BadInput(f'no pretrained weights for {arch}: {problem}', remedy=None if local else remedy)
-
 # %% ../../nbs/21a_model.start.ipynb #1a7275ed
 def timm_arch(
     arch:str, # hf-hub:OWNER/NAME or local-dir:FOLDER
@@ -298,53 +280,50 @@ class Start:
         problem = 'the hub cannot be reached' if self._away else first_line(error)
         if 'weights_only' in problem: problem = 'it holds more than weights, and code is never loaded'
         if self.file: return BadInput(f'does not fit {self.arch} ({problem})', file=self.file)
-        given = self.pretrained and not self.info
-        return no_weights(self.arch, problem) if given else BadInput(f'no model for {self.arch}: {problem}')
+        if self.info or not self.pretrained: return BadInput(f'no model for {self.arch}: {problem}')
+        hub = self.arch.partition(':')[2] or getattr(timm.get_pretrained_cfg(self.arch), 'hf_hub_id', None)
+        if not hub: problem = 'there are none'
+        remedy = (f'on a machine with a network, download config.json and model.safetensors from https://huggingface.co/{hub}; '
+                  'here, set weights to the path of model.safetensors, or arch to local-dir:FOLDER with the folder that holds both')
+        return BadInput(f'no pretrained weights for {self.arch}: {problem}', remedy=remedy if hub and not self.local else None)
 
 # %% ../../nbs/21a_model.start.ipynb #3f9e2ee9
+@patch
+def _tensors(self:Start, part):
+    "The weights of the backbone, 0, or of the head, 1, of a trained network"
+    return {n[2:]: t for n,t in network_tensors(self.folder, self.info).items() if n.startswith(f'{part}.')}
+
 @patch
 def body(self:Start,
     size:int=None, # side of the input, pixels, for backbones that need to know it
     **kwargs       # passed to timm.create_model
 ) -> nn.Module:
-    "A backbone of timm without its classifier, with the weights; raises `BadInput` if timm cannot make it, or the weights do not fit."
+    "A backbone of timm without its classifier, with the weights; raises `BadInput` if timm cannot make it, or they do not fit."
     cfg = timm.get_pretrained_cfg(self.name) if size else None      # of a model that a user registered, perhaps None
     if getattr(cfg, 'fixed_input_size', False): kwargs['img_size'] = size
     if self.info: kwargs = self.args | kwargs
-    given = self.pretrained and not self.info
+    given,state,left = self.pretrained and not self.info,torch.get_rng_state(),[]
     numpy = str(self.file).endswith(('.npz', '.npy'))      # for which some models have a loader of their own
     file = dict(pretrained_cfg_overlay=dict(file=str(self.file), source='timm', custom_load=numpy)) if self.file else {}
-    # older versions of timm set the argument of `torch.load` to False
-    safely = mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1')
-    state = torch.get_rng_state()
     try:
-        with safely: res = timm.create_model(self.arch, pretrained=given, num_classes=0, **kwargs, **file)
+        # older versions of timm set the argument of `torch.load` to False
+        with mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1'):
+            res = timm.create_model(self.arch, pretrained=given, num_classes=0, **kwargs, **file)
         if given and self.local and not self._checked:
             with torch.random.fork_rng([]):
                 torch.set_rng_state(state)
-                fresh = timm.create_model(self.arch, num_classes=0, **kwargs)
-            self._check_loaded(res, fresh)
-    except BadInput: raise
+                fresh = timm.create_model(self.arch, num_classes=0, **kwargs).parameters()
+            left = [n for (n,a),b in zip(res.named_parameters(), fresh) if a.ndim > 1 and torch.equal(a, b)]
     except Exception as e: raise self._error(e) from None      # of timm's dependencies
-    if hasattr(res, 'pre_logits') and not isinstance(res.pre_logits, nn.Identity):
+    source = self.file or self.arch
+    refuse(left, lambda o: f'does not fit {self.arch} (it lacks {len(o)} of its weights, {o[0]} among them)', file=source)
+    bad = [n for n,o in res.state_dict().items() if not o.isfinite().all()]
+    refuse(bad, lambda o: f'{o[0]} holds values that are not finite', file=source)
+    self._checked = True
+    if not isinstance(getattr(res, 'pre_logits', nn.Identity()), nn.Identity):
         res.pre_logits,res.head_hidden_size = nn.Identity(),res.num_features      # a VGG's own layers are its head
     if self.info: load_weights(res, self._tensors(0), self.folder/'model.safetensors')
     return res
-
-@patch
-def _check_loaded(self:Start, body, fresh):
-    "Raise `BadInput` where weights of `body` are those of a `fresh` network, or not finite"
-    file = self.file or self.arch
-    left = [n for (n,a),b in zip(body.named_parameters(), fresh.parameters()) if a.ndim > 1 and torch.equal(a, b)]
-    refuse(left, lambda o: f'does not fit {self.arch} (it lacks {len(o)} of its weights, {o[0]} among them)', file=file)
-    bad = [n for n,o in body.state_dict().items() if not o.isfinite().all()]
-    refuse(bad, lambda o: f'{o[0]} holds values that are not finite', file=file)
-    self._checked = True
-
-@patch
-def _tensors(self:Start, part):
-    "The weights of the backbone, 0, or of the head, 1, of a trained network"
-    return {n[2:]: t for n,t in network_tensors(self.folder, self.info).items() if n.startswith(f'{part}.')}
 
 # %% ../../nbs/21a_model.start.ipynb #e4f0977c
 @patch
@@ -365,15 +344,6 @@ def load_head(self:Start,
     return f'head: that of {self.weights}, which answers the same questions'
 
 # %% ../../nbs/21a_model.start.ipynb #ed8ad7c3
-def timm_stats(
-    body,           # a backbone of timm
-    channels:int=3, # of its input
-) -> tuple:  # (mean, std), a float for each channel, for pixels in [0, 1]
-    "What timm normalizes the input of this backbone with; where that is not three colors, each gets their mean."
-    cfg = timm.data.resolve_model_data_config(body)
-    stats = cfg['mean'],cfg['std']
-    return tuple(list(o) if channels == len(o) else [sum(o)/len(o)]*channels for o in stats)
-
 @patch
 def channels(self:Start,
     spec:ImageSpec, # how images are read
@@ -385,11 +355,15 @@ def channels(self:Start,
 def stats(self:Start,
     body,           # the backbone
     spec:ImageSpec, # how images are read
-) -> tuple:         # (mean, std) of each channel; None if those of the images themselves are right
+) -> tuple:         # (mean, std) of each channel, for pixels in [0, 1]; None if those of the images themselves are right
     "What the pixels of images should be normalized with."
-    if not self.info: return timm_stats(body, spec.n) if self.pretrained else None
-    alike = (self.reading.channels, self.reading.stretch) == (spec.channels, spec.stretch)
-    return self.info['stats'] if alike else None
+    if self.info:
+        alike = (self.reading.channels, self.reading.stretch) == (spec.channels, spec.stretch)
+        return self.info['stats'] if alike else None
+    if not self.pretrained: return None
+    cfg = timm.data.resolve_model_data_config(body)
+    # where there are not three colors, each channel gets their mean
+    return tuple(list(o) if spec.n == len(o) else [sum(o)/len(o)]*spec.n for o in (cfg['mean'], cfg['std']))
 
 @patch
 def image_spec(self:Start,

@@ -185,7 +185,7 @@ def _save(out, cat, learn, seconds, versions):
     with atomic_write(out/'trained_on.csv') as tmp: table.to_csv(tmp, index=False)
     s,dls = learn.settings,learn.dls
     info = dict(arch=s['name'], args=s['args'], hidden=s['hidden'], drop=s['drop'])
-    info['activation'] = saved_activation(s['loss'], s['activation'])
+    info['activation'] = loss.saved
     if fitted is not None: info['concentration'] = fitted.tolist()
     info |= dict(schema=schema.to_dict(), size=dls.size, crop=dls.crop, stats=dls.stats, reading=dls.reading.to_dict())
     trained_on = dict(data=str(cat.path), galaxies=len(cat.train), ids=ids_digest(cat.ids[cat.train]),
@@ -272,7 +272,7 @@ def make_plan(
     network = galaxy_model(cfg.arch, len(cat.schema), hidden=cfg.hidden, drop=cfg.drop, weights=start,
                            size=cfg.final_size, **start.channels(reading))
     random = torch.get_rng_state()
-    head = start.load_head(network[1], cat.schema, saved_activation(cfg.loss, cfg.activation))
+    head = start.load_head(network[1], cat.schema, galaxy_loss(cfg.loss, cat.schema, cfg.activation).saved)
     cfg,notes = resolve_config(cfg, network, device)
     one = len(cfg.sizes) > 1 and network[0].default_cfg.get('fixed_input_size')
     refuse(one, f'{cfg.arch} takes images of one size only', remedy=f'set size to {cfg.final_size}')
