@@ -109,7 +109,8 @@ def answer_deviation(
     schema:Schema=GZ2, # what the columns are
 ) -> pd.DataFrame:     # question (from 1), column, answer, deviation (NaN where no galaxy counts), galaxies
     "Mean absolute deviation of the conditional fraction: a row per answer. A galaxy counts where the question has 20 votes or more."
-    off,of = np.abs(schema.conditional(frac)-schema.shares(counts)),schema.per_column(schema.totals(counts) >= MIN_VOTES)
+    off,enough = np.abs(schema.conditional(frac)-schema.shares(counts)),schema.totals(counts) >= MIN_VOTES
+    of = schema.per_column(enough)
     deviation = [o[some].mean() if some.any() else np.nan for o,some in zip(off.T, of.T)]
     return pd.DataFrame(dict(question=schema.question_of+1, column=schema.columns, answer=schema.answers,
                              deviation=deviation, galaxies=of.sum(0)))

@@ -211,8 +211,8 @@ class GalaxyMetric(Metric):
     def scored(self, learn):
         "The predictions of a batch. Targets are votes if the loss says so, since fastai casts them to plain tensors"
         pred,targ = [o.float().cpu().numpy() for o in (learn.loss_func.activation(learn.pred.detach()), learn.y)]
-        counted = getattr(learn.loss_func, 'counts', False)
-        return Scored(pred, self.schema.fractions(targ), self.schema, targ) if counted else Scored(pred, targ, self.schema)
+        if not getattr(learn.loss_func, 'counts', False): return Scored(pred, targ, self.schema)
+        return Scored(pred, self.schema.fractions(targ), self.schema, targ)
 
 class GalaxyRMSE(GalaxyMetric):
     "The competition's score over an epoch."

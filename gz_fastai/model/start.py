@@ -355,7 +355,7 @@ def channels(self:Start,
 def stats(self:Start,
     body,           # the backbone
     spec:ImageSpec, # how images are read
-) -> tuple:         # (mean, std) of each channel, for pixels in [0, 1]; None if those of the images themselves are right
+) -> tuple:         # (mean, std) of each channel, for pixels in [0, 1]; None for those of the images themselves
     "What the pixels of images should be normalized with."
     if self.info:
         alike = (self.reading.channels, self.reading.stretch) == (spec.channels, spec.stretch)

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 import pandas as pd
 import torch
 from fastai.vision.all import *
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from ..core import *
 from ..experiment import *
@@ -26,7 +25,6 @@ def _prefixed(prefix, d): return {f'{prefix}.{k}': v for k,v in d.items()}
 def _under(prefix, d): return {k[len(prefix)+1:]: v for k,v in d.items() if k.startswith(f'{prefix}.')}
 
 # %% ../../nbs/41_training.checkpoint.ipynb #6d9f4f31
-def _listed(o): return [_listed(x) for x in o] if isinstance(o, tuple) else o
 def _tupled(o): return tuple(_tupled(x) for x in o) if isinstance(o, list) else o
 
 def _random_state(learn):
@@ -34,7 +32,7 @@ def _random_state(learn):
     tensors = dict(torch=torch.get_rng_state())
     if learn.dls.device.type == 'cuda': tensors['cuda'] = torch.cuda.get_rng_state()
     name,keys,*rest = np.random.get_state()
-    plain = dict(python=_listed(random.getstate()), loader=_listed(learn.dls.train.rng.getstate()))
+    plain = dict(python=random.getstate(), loader=learn.dls.train.rng.getstate())
     return tensors,plain | dict(numpy=[name, keys.tolist(), *rest])
 
 def _set_random_state(learn, tensors, plain):
@@ -63,12 +61,6 @@ def _set_opt_state(opt, tensors, plain):
     opt.load_state_dict(dict(state=state, hypers=plain['hypers']))
 
 # %% ../../nbs/41_training.checkpoint.ipynb #e70e97e5
-def _set_recorder(recorder, plain, device):
-    "Put back the rows of earlier epochs and the smoothed loss"
-    recorder.values = L([L(r[:-1]) for r in plain['rows']])
-    value,count = plain['smooth']
-    recorder.smooth_loss.val,recorder.smooth_loss.count = torch.tensor(value, device=device),count
-
 def _show_rows(tracker, rows):
     "Let a `TrackerCallback` see the rows of earlier epochs; one that has waited long enough ends the training, as it did before"
     for r in rows:
@@ -78,24 +70,19 @@ def _show_rows(tracker, rows):
     if getattr(tracker, 'wait', 0) >= getattr(tracker, 'patience', float('inf')): raise CancelFitException()
 
 # %% ../../nbs/41_training.checkpoint.ipynb #92e13fa5
-def _digest(tensors, state):
-    "A digest of named tensors and of a text"
-    h = hashlib.blake2b(state.encode(), digest_size=16)
-    for k in sorted(tensors): h.update(k.encode()), h.update(tensors[k].cpu().reshape(-1).view(torch.uint8).numpy())
-    return h.hexdigest()
-
 def _write_state(file, tensors, plain):
-    "Write tensors, which may share memory, and plain data as one file"
+    "Write tensors, which may share memory, and plain data as one file, after their digest"
     tensors = {k: v.clone(memory_format=torch.contiguous_format) for k,v in tensors.items()}
-    state = json.dumps(plain, default=float)
-    data = save(tensors, metadata=dict(state=state, digest=_digest(tensors, state)))
-    with atomic_write(file) as tmp: tmp.write_bytes(data)
+    text = torch.frombuffer(bytearray(json.dumps(plain, default=float), 'utf-8'), dtype=torch.uint8)
+    data = save(tensors | dict(plain=text))
+    with atomic_write(file) as tmp: tmp.write_bytes(hashlib.blake2b(data).digest()+data)
 
 def _read_state(file):
     "What `_write_state` wrote"
-    with safe_open(file, 'pt') as f: meta,tensors = f.metadata(),{k: f.get_tensor(k) for k in f.keys()}
-    if meta['digest'] != _digest(tensors, meta['state']): raise ValueError('its content has changed')
-    return tensors,json.loads(meta['state'])
+    whole = file.read_bytes()
+    if hashlib.blake2b(whole[64:]).digest() != whole[:64]: raise ValueError('its content has changed')
+    tensors = load(whole[64:])
+    return tensors,json.loads(tensors.pop('plain').numpy().tobytes())
 
 @contextmanager
 def _using(file):
@@ -115,7 +102,7 @@ class Checkpoint(Callback):
     ):
         self.folder,self.rows,self.saved,self.start = Path(folder),[],None,time.time()
     @property
-    def file(self): return work_folder(self.folder)/'checkpoint.safetensors'
+    def file(self): return work_folder(self.folder)/'checkpoint'
     @property
     def seconds(self): return time.time()-self.start      # of this process and of those before it
     def _averages(self): return self.learn.cbs.filter(lambda o: isinstance(o, EMACallback))
@@ -195,6 +182,8 @@ def before_epoch(self:Checkpoint):
     (tensors,plain),self.saved = self.saved,None
     with _using(self.file):
         _set_random_state(self.learn, _under('random', tensors), plain['random'])
-        _set_recorder(self.recorder, plain, self.dls.device)
+        self.recorder.values,smooth = L([L(r[:-1]) for r in plain['rows']]),self.recorder.smooth_loss
+        value,smooth.count = plain['smooth']
+        smooth.val = torch.tensor(value, device=self.dls.device)
         if plain['scaler']: self.learn.scaler.load_state_dict(plain['scaler'])
         for c in self.learn.cbs.filter(lambda o: isinstance(o, TrackerCallback)): _show_rows(c, self.rows)

@@ -128,16 +128,6 @@ def _logger(log, out, config):
     wandb.init(project='gz_fastai', name=out.name, dir=out, config=config)
     return [WandbCallback(log_preds=False)]
 
-# %% ../../nbs/43_training.train.ipynb #e77bb9c9
-def _progress(learn):
-    "fastai's own progress in a terminal or a notebook, else one plain line per epoch"
-    in_kernel = IN_NOTEBOOK and type(sys.stdout).__module__.startswith('ipykernel')      # and not redirected
-    if is_terminal(sys.stdout) or in_kernel: return contextlib.nullcontext()
-    def show(v): return f'{v:.5f}' if isinstance(v, float) else str(v)
-    def log(row): print('  '.join(f'{n} {show(v)}' for n,v in zip(learn.recorder.metric_names, row)), flush=True)
-    learn.logger = log
-    return learn.no_bar()
-
 # %% ../../nbs/43_training.train.ipynb #28d2744a
 def _json_rows(table):
     "The rows of a table for JSON, which has no NaN"
@@ -354,7 +344,14 @@ def fit(
     if done: print(f'{plan.out} holds an unfinished run with the same settings; {after}', flush=True)
     cbs = [checkpoint, *_callbacks(cfg), *logs, *cbs]
     lr = slice(cfg.lr/100, cfg.lr) if cfg.finetune == 'gradual' else cfg.lr       # as fastai's fine_tune
-    with _progress(learn): learn.fit_one_cycle(cfg.epochs, lr, cbs=cbs)
+    def log(row):
+        named = zip(learn.recorder.metric_names, row)
+        print('  '.join(f'{n} {o:.5f}' if isinstance(o, float) else f'{n} {o}' for n,o in named), flush=True)
+    in_kernel = IN_NOTEBOOK and type(sys.stdout).__module__.startswith('ipykernel')      # and not redirected
+    plain = not (is_terminal(sys.stdout) or in_kernel)
+    with learn.no_bar() if plain else contextlib.nullcontext():
+        if plain: learn.logger = log
+        learn.fit_one_cycle(cfg.epochs, lr, cbs=cbs)
     early = any(isinstance(c, EarlyStoppingCallback) and c.wait >= c.patience for c in cbs)
     if len(checkpoint.rows) < cfg.epochs and not early:
         raise FloatingPointError(f'{plan.out}: the training diverged; try a lower lr than {cfg.lr:.2g}, or precision fp32')

@@ -69,7 +69,6 @@ def _check_spec(name, spec):
     for end in ('low', 'high'): known = known and type(found.checked(spec[end])) in (int, float)
     wrong = not known or spec['low'] >= spec['high']
     refuse(wrong, f'{name} needs low and a larger high, and may have log or step, not {spec}')
-    refuse(spec.get('log') and spec['low'] <= 0, f'{name} on a log scale begins above 0, not at {spec["low"]}')
     try: distribution(spec)
     except (TypeError, ValueError, ArithmeticError, UserWarning) as e:
         raise BadInput(f'{name} cannot be searched in {spec} ({e})') from None
@@ -198,7 +197,7 @@ def _log(out):
     "The file for what trials print"
     return open(out/'trials.log', 'a', encoding='utf-8', errors='backslashreplace')
 
-def _score(trial, cfg, space, archs, out):
+def _score(trial, cfg, space, out):
     "The RMSE of a trial: a short run, whose folder is removed when it ends"
     trial.set_user_attr('begun', os.getpid())
     folder = work_folder(out)/'trials'/f'{trial.number:04d}'
@@ -206,7 +205,6 @@ def _score(trial, cfg, space, archs, out):
     try:
         with _log(out) as f, contextlib.redirect_stdout(f):
             params = {k: suggest_value(trial, k, v) for k,v in space.items()}
-            if len(archs) > 1: params['arch'] = trial.suggest_categorical('arch', archs)
             prune = FastAIV2PruningCallback(trial, 'rmse')
             return train(replace(cfg, **params, out=str(folder)), cbs=[prune]).metrics['rmse']
     except optuna.TrialPruned: raise
@@ -240,14 +238,6 @@ def _progress_line(study, trial, remaining):
     best = f'best {study.best_value:.4f} (trial {study.best_trial.number})' if done else ''
     return '; '.join(o for o in (f'trial {trial.number}: {how}', best, remaining(ended)) if o)
 
-# %% ../../nbs/45_training.tune.ipynb #e77a0787
-def _fail_dead(study, running):
-    "Fail the trials of processes that died; they are tried again"
-    old = datetime.datetime.now()-datetime.timedelta(seconds=3*_HEARTBEAT)
-    for t in running:      # killed before its first sign of life
-        if 'begun' not in t.user_attrs and t.datetime_start < old: study.tell(t.number, state=TrialState.FAIL)
-    fail_stale_trials(study)
-
 # %% ../../nbs/45_training.tune.ipynb #d21767b4
 def _search(study, score, remaining, out):
     "Run trials until nothing remains, by this process and by those that share the study"
@@ -273,8 +263,10 @@ def _search(study, score, remaining, out):
                 continue
             others = f'{plural(len(running), "trial")} of other processes, at most {3*_HEARTBEAT} s if they died'
             if not waiting: print(f'waiting for {others}', flush=True)
-            waiting = True
-            _fail_dead(study, running)
+            waiting,old = True,datetime.datetime.now()-datetime.timedelta(seconds=3*_HEARTBEAT)
+            for t in running:      # killed before its first sign of life
+                if 'begun' not in t.user_attrs and t.datetime_start < old: study.tell(t.number, state=TrialState.FAIL)
+            fail_stale_trials(study)     # trials of processes that died are tried again
         time.sleep(1)
 
 # %% ../../nbs/45_training.tune.ipynb #1d518664
@@ -293,7 +285,6 @@ def _retrain(cfgs, seeds, out):
             print(f'{name}, seed {seed}: RMSE {m["rmse"]:.4f} on {galaxies}, {m["seconds"]:.0f} s', flush=True)
     return pd.DataFrame(rows)
 
-# %% ../../nbs/45_training.tune.ipynb #c462234d
 def _finish(cfg, study, first, out, finalists, seeds):
     "Train the best trials and the default again, and write the tables and the winner"
     table = trials_table(study)
@@ -324,7 +315,6 @@ def _check_tune(cfg, archs, minutes, counts):
     refuse(minutes is not None and not 0 < minutes < math.inf, f'minutes must be above 0, not {minutes}')
     refuse(cfg.minutes, 'trials are compared epoch by epoch', remedy='set epochs, not minutes')
 
-# %% ../../nbs/45_training.tune.ipynb #92ceeb4d
 def _open(cfg, study, storage, trial_epochs, first, space, out):
     "The study with its first trial, made by one process; raises `BadInput` if it has trials of another search space"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -338,17 +328,6 @@ def _open(cfg, study, storage, trial_epochs, first, space, out):
                 raise BadInput(other, remedy='choose another study or storage') from None
         if not trials: s.enqueue_trial(first, skip_if_exists=True)
     return s
-
-def _finish_once(rec, *args):
-    "Finish the study, unless another process does"
-    out = rec.path
-    with contextlib.ExitStack() as stack:
-        try: stack.enter_context(locked(work_folder(out)/'retrain', wait=False))
-        except BadInput: return print(f'{out}: another process is retraining the best trials')
-        if read_record(out).state == 'finished': return print(f'{out}: another process has finished the study')
-        _finish(*args)
-    rec.finish()
-    return Study(out)
 
 # %% ../../nbs/45_training.tune.ipynb #c863a24f
 def tune(
@@ -370,10 +349,10 @@ def tune(
     _check_tune(cfg, archs, minutes, dict(trials=trials, trial_epochs=trial_epochs, finalists=finalists, seeds=seeds))
     searched,fixed = read_space(space, cfg.loss)
     cfg = replace(cfg, arch=archs[0], **fixed)
-    first = first_trial(cfg, searched) | ({'arch': archs[0]} if len(archs) > 1 else {})
     asked = config_record(cfg) | dict(archs=archs, space=searched, trial_epochs=trial_epochs)
     asked |= dict(finalists=finalists, seeds=seeds, study=study, storage=storage and without_password(storage))
-    judged = replace(cfg, epochs=trial_epochs, fold=0, folds=10)
+    if len(archs) > 1: searched = searched | dict(arch=archs)
+    first,judged = first_trial(cfg, searched),replace(cfg, epochs=trial_epochs, fold=0, folds=10)
     old = check_folder('study', out, asked)
     cat = None
     if not old or old.state != 'finished':      # what would make every trial fail is refused now
@@ -385,9 +364,14 @@ def tune(
         if rec.state == 'finished':
             print(f'{out} holds this study, finished')
             return Study(out)
-        names = [*searched, 'arch'] if len(archs) > 1 else [*searched]
         rec.pin(**cat.digest())
-        print(f'{cat}\nSearching {", ".join(names)} in trials of {plural(trial_epochs, "epoch")}, into {out}', flush=True)
+        print(f'{cat}\nSearching {", ".join(searched)} in trials of {plural(trial_epochs, "epoch")}, into {out}', flush=True)
         s = _open(cfg, study, storage, trial_epochs, first, searched | dict(arch=archs), out)
-        _search(s, lambda trial: _score(trial, judged, searched, archs, out), _remaining(trials, minutes), out)
-        return _finish_once(rec, cfg, s, first, out, finalists, seeds)
+        _search(s, lambda trial: _score(trial, judged, searched, out), _remaining(trials, minutes), out)
+        with contextlib.ExitStack() as stack:
+            try: stack.enter_context(locked(work_folder(out)/'retrain', wait=False))
+            except BadInput: return print(f'{out}: another process is retraining the best trials')
+            if read_record(out).state == 'finished': return print(f'{out}: another process has finished the study')
+            _finish(cfg, s, first, out, finalists, seeds)
+        rec.finish()
+        return Study(out)
