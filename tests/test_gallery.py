@@ -71,10 +71,10 @@ def test_like_a_galaxy_and_like_a_dropped_image(gallery, one):
     name = gallery.drop((tiny_galaxies(N)/IMAGES/f'{one}.jpg').read_bytes(), f'../{one}.jpg')
     assert '/' not in name and gallery.select(Query(sort=f'like:{name}'))[0] == 7
     np.testing.assert_allclose(gallery.dropped[name].preds, gallery.preds[:, 7], atol=1e-3)
-    assert np.array_equal(gallery.pixels(name, whole=True), gallery.pixels(one, whole=True))
+    assert np.array_equal(gallery[name].pixels(whole=True), gallery[one].pixels(whole=True))
     with pytest.raises(BadInput, match='image'): gallery.drop(b'no image', 'x.jpg')
 
 
 def test_views_and_pixels(gallery, one):
-    assert gallery.pixels(one, whole=True).shape == (424, 424, 3) and gallery.views(one).shape == (16, 37)
-    np.testing.assert_allclose(gallery.views(one)[0], gallery.preds[0, 7], atol=1e-3)
+    assert gallery[one].pixels(whole=True).shape == (424, 424, 3) and gallery[one].views().shape == (16, 37)
+    np.testing.assert_allclose(gallery[one].views()[0], gallery.preds[0, 7], atol=1e-3)

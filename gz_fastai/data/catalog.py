@@ -96,7 +96,7 @@ class Catalog:
         form:str=None,     # what bare columns hold, one of LABEL_FORMS; default: what their names say
     ):
         "Raises `BadInput` at the first thing that is wrong with the folder, with its file, its line and the galaxy."
-        self.path,self.labels_file = Path(path),label_source(path, labels, schema)
+        self.path,self.labels_file,self.given_form = Path(path),label_source(path, labels, schema),form
         read = read_labels(self.labels_file, schema, form)
         self._take(read, locate_images(path, images, read, bands))
         names = sorted(o.name for o in self.labels_file.glob('*.parquet'))     # none if it is a file
@@ -158,7 +158,7 @@ def from_table(cls:Catalog,
     "The galaxies of a DataFrame; raises `BadInput` at the first thing that is wrong, with the row and the galaxy."
     for o in (id_column, file_column): refuse(o is not None and o not in table, f'no column {o!r}', file='table')
     res = cls.__new__(cls)
-    res.path,res.labels_file,res.truth = None,None,None
+    res.path,res.labels_file,res.given_form,res.truth = None,None,form,None
     read = to_labels(table, schema, form, id_column=id_column)
     raise_first(read.findings())
     file_column = file_column or ('file_loc' if 'file_loc' in table and not images else None)

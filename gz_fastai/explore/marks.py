@@ -56,13 +56,12 @@ class Marks:
                file=self.file, remedy='choose another file with marks')
         if not len(table): return {}
         res = {}
-        for (line,i),row in zip(galaxy_ids(table, self.file, self.schema).items(), cells.to_numpy()):
+        for (i,line),row in zip(by_id(table, self.file, self.schema).items(), cells.to_numpy()):
             given = [_MARKED.get(o.strip()) for o in row]
             marks = [answers[c] for c,o in zip(cells, given) if o]
             where = dict(file=self.file, line=int(line), id=i, remedy='correct or remove the row')
             refuse(None in given, 'has a cell that is neither 0 nor 1', **where)
             refuse(len(dict(marks)) < len(marks), 'has two answers to one question', **where)
-            refuse(i in res, 'this galaxy has an earlier row', **where)
             res[i] = dict(marks)
         return res
 

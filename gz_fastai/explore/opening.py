@@ -47,16 +47,14 @@ def read_predictions(
             refuse(len(widths) > 1 or not widths[0], 'has rows with fewer features than others', file=source)
             features = pc.list_flatten(parquet['features']).to_numpy().reshape(len(parquet), -1)
             parquet = parquet.drop_columns('features')
-        table = parquet.to_pandas()
+        table = parquet.to_pandas().set_axis(pd.RangeIndex(1, len(parquet)+1))
     else: table = read_table(source)
     if 'problem' in table: table = table[table.problem.fillna('') == ''].drop(columns='problem')     # unreadable images
     twice = table.columns[table.columns.duplicated()]
     refuse(len(twice), lambda _: f'has several columns {twice[0]!r}', file=source, remedy='keep one of them')
     refuse([c for c in schema.columns if c not in table], lambda o: f'has no column {o[0]}', file=source,
            remedy='give what gz_fastai_predict wrote for this run')
-    ids = galaxy_ids(table, source, schema).to_numpy(dtype=object)
-    twice = pd.Index(ids).duplicated()
-    refuse(twice.any(), 'this galaxy has an earlier row', file=source, id=ids[twice.argmax()])
+    ids = by_id(table, source, schema).index.to_numpy(dtype=object)
     frac = table[schema.columns].apply(pd.to_numeric, errors='coerce').to_numpy('float32')
     wrong = ~((frac >= -ROUNDING) & (frac <= 1+ROUNDING)).all(1)
     refuse(wrong.any(), 'has a value outside 0 to 1', file=source, id=ids[wrong.argmax()],
@@ -91,17 +89,18 @@ def cached_predictions(
 # %% ../../nbs/63_explore.opening.ipynb #346e51c1
 def open_gallery(
     runs,             # folders of runs or cross-validations, hf-hub:OWNER/NAME, or .onnx files
-    images,           # folder or zip of images, list of paths or parquet, as for predict_images; or a Catalog
-    predictions=None, # of each run, a file or folder that gz_fastai_predict wrote; default: predicted now
-    labels=None,      # table with what volunteers said; default: that of a Catalog
+    images,           # folder or zip of images, list of paths, or parquet; in Python also a Catalog, with its labels
+    predictions=None, # output of gz_fastai_predict, one per run; default: predict now, and cache
+    labels=None,      # table of volunteers' votes or fractions
     marks='marks.csv', # CSV file where marks are kept
-    device:str='auto', # as for predict_images
-    form:str=None,    # what bare columns of the labels hold, as for Catalog
+    device:str='auto', # cpu, cuda, mps, or auto
+    form:str=None,    # what label columns hold if their names do not say it: counts, conditional or cumulative
 ) -> Gallery:
     "A gallery of images with what runs predict for them; raises `BadInput` if something is wrong."
     if isinstance(images, Catalog):
         refuse(images.images is None, 'this catalog has no folder of images', remedy='give the images themselves')
-        images,labels = images.images,images.labels_file if labels is None else labels
+        if labels is None: labels,form = images.labels_file,form or images.given_form
+        images = images.images
     members,_ = member_runs(runs)
     first,schema = members[0],members[0].schema
     for o in members: refuse(o.schema != schema, f'answers other questions than {first.path}', file=o.path)

@@ -42,6 +42,7 @@ def images_by_id(
     for o in list_images(images, bands, schema.id_column):
         if same := res.get(o.id): raise BadInput(f'has several images: {same.name}, {o.name}', file=images, id=o.id,
                                                  remedy='keep one of them, or list them in a table with a column of IDs')
+        refuse(len(o.id.strip().splitlines()) != 1, 'an ID is not a line of text', file=images, id=o.id)
         res[o.id] = o
     if res: return res
     other = skipped_files(images)
