@@ -52,7 +52,7 @@ def with_metadata(file, like):
 def variants():
     "name -> what maps pixels to fractions, MB on the disk"
     fp32 = tmp/'fp32.onnx'
-    export_onnx(run, fp32)
+    export_file(run, fp32)
     half = tmp/'fp16.onnx'
     onnx.save(convert_float_to_float16(onnx.load(fp32), keep_io_types=True, disable_shape_infer=True), half)
     quant_pre_process(fp32, tmp/'prepared.onnx', skip_symbolic_shape=True)

@@ -42,7 +42,7 @@ class Query:
 
 # %% ../../nbs/62_explore.gallery.ipynb #5e60fa9f
 class Gallery:
-    "Galaxies with what one or several networks predict for them, and perhaps what volunteers said; `gallery[ID]` is one."
+    "Galaxies with what networks predict for them, and perhaps what volunteers said; `gallery[ID]` is one galaxy."
     per_page = 48 # galaxies
     def __init__(self,
         schema:Schema, # the questions
@@ -110,7 +110,8 @@ class Galaxy:
         refuse(image is None, 'no image for this galaxy', id=self.id)
         files = [o.file for o in [image, *image.bands.values()]]
         outside = root and not all(Path(o).resolve().is_relative_to(root) for o in files)
-        refuse(outside, f'its image is a link to a place outside {root}', id=self.id, remedy='give the folder of the images')
+        refuse(outside, f'its image is a link to a place outside {root}', id=self.id,
+               remedy='give the folder of the images')
         return image.load()
 
     def pixels(self,
@@ -130,10 +131,11 @@ class Galaxy:
 
     def audit(self) -> str:
         "What is improbable about its votes; empty unless their p-value is below 0.01."
-        p,c = [o[self.row] for o in self.g.pvalue] if self.row is not None and self.g.observed is not None else (1, None)
+        g,schema,r = self.g,self.g.schema,self.row
+        if r is None or g.observed is None: return ''
+        p,c = [o[r] for o in g.pvalue]
         if not p < .01: return ''
-        schema = self.g.schema
-        observed,predicted = [schema.conditional(o)[c] for o in (self.observed, self.g.mean[self.row])]
+        observed,predicted = [schema.conditional(o)[c] for o in (self.observed, g.mean[r])]
         return f'{schema.answers[c]}: volunteers {observed:.0%}, network {predicted:.0%} (probability {p:.1g})'
 
 @patch

@@ -68,8 +68,8 @@ def link(self:Query,
     return urllib.parse.urlencode([*[('f', text) for text in o.texts], *[(k, v) for k,v in others.items() if v]])
 
 # %% ../../nbs/64_explore.server.ipynb #c13078f5
-_POLICY = ("default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'self'; connect-src 'self'; "
-           "form-action 'self'; base-uri 'none'; "
+_POLICY = ("default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; script-src 'self'; "
+           "connect-src 'self'; form-action 'self'; base-uri 'none'; "
            "frame-ancestors 'self' http://localhost:* http://127.0.0.1:*") # notebooks show it in a frame
 _HEADERS = {'content-security-policy': _POLICY, 'x-content-type-options': 'nosniff', 'referrer-policy': 'same-origin'}
 _MOST_BYTES = 2**26 # of an image that is dropped in
@@ -181,8 +181,8 @@ def wall(self:Site, request):
     headings = {'': plain, 'like': f'Galaxies {words}', 'taught': words[:1].upper()+words[1:]}
     listed = not query.sort or any(query.sort in o for o in g.quantities.values())
     return HTMLResponse(self.render(
-        'wall.html', title=headings.get(kind, f'Sorted by {words}'), query=query, filters=filters, words=words, pages=pages,
-        other_sort='' if listed else words, found=len(rows), first=first+1, last=first+len(shown),
+        'wall.html', title=headings.get(kind, f'Sorted by {words}'), query=query, filters=filters, words=words,
+        other_sort='' if listed else words, found=len(rows), first=first+1, last=first+len(shown), pages=pages,
         cards=[(g[g.ids[r]], None if values is None else values[r]) for r in shown]))
 
 # %% ../../nbs/64_explore.server.ipynb #388742bd
@@ -272,9 +272,10 @@ def _listening(host, port):
     try:
         family,*_,address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address, family=family)
-    except socket.gaierror as e: raise BadInput(f'host {host!r} is not an address of this machine ({e.strerror})') from None
     except OSError as e:
-        raise BadInput(f'cannot listen on {host}, port {port}: {os.strerror(e.errno)}', remedy='choose another port') from None
+        why = f'cannot listen on {host}, port {port}: {os.strerror(e.errno)}'
+        if isinstance(e, socket.gaierror): why = f'host {host!r} is not an address of this machine ({e.strerror})'
+        raise BadInput(why, remedy='choose another address or port') from None
 
 class Explorer:
     "A server in this process; in a notebook it shows itself. Raises `BadInput` if it cannot listen."

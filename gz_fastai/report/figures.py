@@ -165,22 +165,7 @@ def _rows(schema):
     for q in kids[None]: add(q, 0, None)
     return res
 
-def _row_lines(schema, depth, q, c):
-    "The text of a row: an answer, or a question in several lines, perhaps with its campaign and the answers that lead to it"
-    if c is not None: return [_short(schema.answers[c], 28-3*depth)]
-    names,parents = [o.campaign or schema.name for o in schema.questions],schema.parents[q]
-    first = len(schema.campaigns) > 1 and q == names.index(names[q])
-    heading = [f'Campaign {_short(names[q], 30)}'] if first else []
-    after = wrap('after ' + ' or '.join(schema.answers[c] for c in parents), 44) if len(parents) > 1 else []
-    return heading + wrap(schema.questions[q].text, 44-4*depth) + after
-
 # %% ../../nbs/50_report.figures.ipynb #fcf5c8f2
-def _draw_row(ax, x, y, lines, bold=False, branch=None):
-    "Write the text of a row, with a line to the answer that leads to it at the height `branch`"
-    weight = 'bold' if bold else 'normal'
-    for i,text in enumerate(lines): ax.text(x, y+i, text, fontsize=_SMALL, va='center', weight=weight)
-    if branch is not None: ax.plot([x-.05, x-.05, x-.01], [branch+.4, y, y], color=_GRAY, lw=.7)
-
 @_style
 def show_tree(
     pred,              # (columns,) predicted fractions of a galaxy, or means over many
@@ -188,15 +173,21 @@ def show_tree(
     schema:Schema=GZ2, # the tree
 ) -> Figure:
     "The decision tree with the fraction of all volunteers at each answer."
-    pred,rows = np.ravel(pred),_rows(schema)
-    lines = [_row_lines(schema, *row[:3]) for row in rows]
-    at = np.cumsum([0]+[len(o) for o in lines])         # the height of each row
+    pred,rows,names = np.ravel(pred),_rows(schema),[o.campaign or schema.name for o in schema.questions]
+    def text(depth, q, c):
+        "The lines of an answer, or of a question with its campaign and the answers that lead to it, if they are several"
+        if c is not None: return [_short(schema.answers[c], 28-3*depth)]
+        first,parents = len(schema.campaigns) > 1 and q == names.index(names[q]),schema.parents[q]
+        after = wrap('after ' + ' or '.join(schema.answers[p] for p in parents), 44) if len(parents) > 1 else []
+        return [f'Campaign {_short(names[q], 30)}']*first + wrap(schema.questions[q].text, 44-4*depth) + after
+    texts = [text(*row[:3]) for row in rows]
+    at = np.cumsum([0]+[len(o) for o in texts])         # the height of each row
     fig,ax = _axes(3.7, .7+.175*at[-1])
-    for y,text,(depth,q,c,above) in zip(at, lines, rows):
-        if c is None:
-            _draw_row(ax, .09*depth, y, text, bold=True, branch=None if above is None else at[above])
-            continue
-        _draw_row(ax, .09*depth+.03, y, text)
+    for y,lines,(depth,_,c,above) in zip(at, texts, rows):
+        x,weight = (.09*depth, 'bold') if c is None else (.09*depth+.03, 'normal')
+        for i,line in enumerate(lines): ax.text(x, y+i, line, fontsize=_SMALL, va='center', weight=weight)
+        if above is not None: ax.plot([x-.05, x-.05, x-.01], [at[above]+.4, y, y], color=_GRAY, lw=.7)
+        if c is None: continue
         ax.barh(y, pred[c], left=1, height=.6, color=_COLORS[0])
         if observed is not None: ax.plot([1+np.ravel(observed)[c]]*2, [y-.42, y+.42], color=_COLORS[1], lw=2)
     key = 'fraction of all volunteers' + ('' if observed is None else '\nbar predicted, tick observed')
