@@ -89,14 +89,14 @@ def cached_predictions(
 # %% ../../nbs/63_explore.opening.ipynb #346e51c1
 def open_gallery(
     runs,             # folders of runs or cross-validations, hf-hub:OWNER/NAME, or .onnx files
-    images,           # folder or zip of images, list of paths, or parquet; in Python also a Catalog, with its labels
+    images,           # folder or zip of images, list of paths, or parquet
     predictions=None, # output of gz_fastai_predict, one per run; default: predict now, and cache
     labels=None,      # table of volunteers' votes or fractions
     marks='marks.csv', # CSV file where marks are kept
     device:str='auto', # cpu, cuda, mps, or auto
     form:str=None,    # what label columns hold if their names do not say it: counts, conditional or cumulative
 ) -> Gallery:
-    "A gallery of images with what runs predict for them; raises `BadInput` if something is wrong."
+    "Images, or those of a Catalog with its labels, and what runs predict for them; raises `BadInput` if something is wrong."
     if isinstance(images, Catalog):
         refuse(images.images is None, 'this catalog has no folder of images', remedy='give the images themselves')
         if labels is None: labels,form = images.labels_file,form or images.given_form
