@@ -28,7 +28,7 @@ def similarity(
     unit,  # (n, d) from unit_features
     query, # (d,) or (k, d) rows of unit_features: the galaxy or the galaxies to look for
 ) -> np.ndarray: # (n,) cosine of the angle, -1 to 1; the mean if several are looked for
-    "How much each galaxy looks like others to the network."
+    "How similar each galaxy is to others in the features of the network."
     return unit @ np.atleast_2d(query).mean(0)
 
 # %% ../../nbs/60_explore.search.ipynb #f515c631

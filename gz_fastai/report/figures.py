@@ -48,7 +48,7 @@ def _axes(width=3.7, height=2.6):
     return fig,fig.subplots()
 
 def _short(text, width=48):
-    "A text that fits, also where it is a file's name that is not UTF-8"
+    "A text cut to fit; bytes that are not UTF-8, as in names of files, are escaped"
     return shorten(str(text).encode(errors='backslashreplace').decode(), width, placeholder=' …')
 
 # %% ../../nbs/50_report.figures.ipynb #93ea7dac
@@ -95,9 +95,9 @@ def plot_schedule(
 @patch
 @_style
 def plot(self:PowerLaw,
-    most:int, # number of galaxies to draw it to
+    most:int, # largest number of galaxies on the axis
 ) -> Figure:
-    "The RMSE of the runs against their numbers of training galaxies, and the law that fits them."
+    "RMSE against the number of training galaxies, with the fitted power law and its 95% interval."
     fig,ax = _axes()
     n = np.geomspace(self.galaxies.min(), most, 60)
     best,low,high = np.transpose([self(o) for o in n])
@@ -169,7 +169,7 @@ def _rows(schema):
 @_style
 def show_tree(
     pred,              # (columns,) predicted fractions of a galaxy, or means over many
-    observed=None,     # (columns,) what the volunteers gave
+    observed=None,     # (columns,) observed fractions
     schema:Schema=GZ2, # the tree
 ) -> Figure:
     "The decision tree with the fraction of all volunteers at each answer."
@@ -203,7 +203,7 @@ def show_tree(
 def plot_votes(
     votes, # (n, questions) how many answered each question
 ) -> Figure:
-    "How many volunteers looked at a galaxy: those who answered the question that most of them did."
+    "A histogram of volunteers per galaxy: the votes for the question that most of them answered."
     most = np.asarray(votes).max(1)
     fig,ax = _axes()
     step = max(1, int(np.ceil(most.max()/30)))     # a whole number, so that each bar holds as many numbers of votes
@@ -214,7 +214,7 @@ def plot_votes(
 def tree_means(
     scored:Scored, # predictions, and what the volunteers said
 ) -> tuple:        # (columns,) each
-    "Means for `show_tree`, over the galaxies of the question's campaign where it was answered, or nobody reached it."
+    "Mean fractions for `show_tree`, question by question: over galaxies with votes for it, or known not to reach it."
     schema,there,asked = scored.schema,scored.answered.copy(),scored.schema.asked(scored.targ)
     for q,parents in enumerate(schema.parents):       # nobody reached it, and that is known: a fraction of 0
         if parents: there[:, q] |= (asked[:, q] <= 0) & there[:, schema.question_of[list(parents)]].all(1)
