@@ -169,7 +169,7 @@ def launch(
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]      # a free one
     threads = os.environ.get('OMP_NUM_THREADS', max(1, num_cpus()//n))      # they share the cores
-    env = {'WORLD_SIZE': n, 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port, 'OMP_NUM_THREADS': threads, _LAUNCHER: os.getpid()}
+    env = dict(WORLD_SIZE=n, MASTER_ADDR='127.0.0.1', MASTER_PORT=port, OMP_NUM_THREADS=threads) | {_LAUNCHER: os.getpid()}
     envs = {i: {k: str(v) for k,v in dict(env, RANK=i, LOCAL_RANK=i).items()} for i in range(n)}
     ps = None
     with tempfile.TemporaryDirectory() as tmp:

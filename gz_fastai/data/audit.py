@@ -78,7 +78,6 @@ def _audit_images(files, sides, reading):
         add('near duplicate', valid[j][0], f'is held out, and almost equals {train[i][0].name}, which is trained on')
     return found,Counter(o for _,o in good).most_common(1)[0][0]
 
-# %% ../../nbs/16_data.audit.ipynb #f1f2b0a1
 _RARE = .05 # of the galaxies: a question asked in fewer is rarely asked
 
 def _described(labels):
@@ -134,13 +133,13 @@ def audit_folder(
         skips = [f'skipped in {located.source}: {skipped}'] if skipped else []
         res['notes'] = [*told.notes, *skips, *filter(None, crops), *chosen]
         if read and files:
-            sides = [bool(is_valid[r]) for r,_ in own] + [None]*(len(files)-len(own)) # images of no galaxy are on no side
+            sides = [bool(is_valid[r]) for r,_ in own] + [None]*(len(files)-len(own))      # others are on no side
             more,res['size'] = _audit_images(files, sides, reading)
             found += more
     except BadInput as e:
         found.append(Finding(kind, e.problem, file=e.file or path, line=e.line, id=e.id, remedy=e.remedy))
-    plain = [dict(kind=f.kind, file=str(f.file), line=f.line, id=f.id, message=f.problem, remedy=f.remedy) for f in found]
-    return res | dict(ok=not found, findings=plain)
+    def plain(f): return dict(kind=f.kind, file=str(f.file), line=f.line, id=f.id, message=f.problem, remedy=f.remedy)
+    return res | dict(ok=not found, findings=[plain(o) for o in found])
 
 # %% ../../nbs/16_data.audit.ipynb #39a55c08
 _RATES = dict(parent='votes differ from those of the parent answers',

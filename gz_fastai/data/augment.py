@@ -74,7 +74,6 @@ class LogZoom(AffineCoordTfm):
             return affine_mat(s, o, o, o, s, o)
         super().__init__(aff_fs=mat)
 
-# %% ../../nbs/18_data.augment.ipynb #4529234c
 class Shift(AffineCoordTfm):
     "Move the view by up to `shift` of its side, each way."
     def __init__(self,

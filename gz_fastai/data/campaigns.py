@@ -22,9 +22,9 @@ def column_key(
     return re.sub(r'[^a-z0-9]+', '-', re.sub(r'_a\d+_', '_', name)).strip('-')
 
 # %% ../../nbs/10a_data.campaigns.ipynb #60b7252f
-_GZ2_QUESTIONS = ('smooth-or-featured disk-edge-on bar has-spiral-arms bulge-size something-odd how-rounded odd-feature '
-                  'bulge-shape spiral-winding spiral-arm-count')
-_TEXTS = dict(zip(_GZ2_QUESTIONS.split(), (q.text for q in GZ2.questions), strict=True))
+_GZ2_QUESTIONS = '''smooth-or-featured disk-edge-on bar has-spiral-arms bulge-size something-odd how-rounded
+                    odd-feature bulge-shape spiral-winding spiral-arm-count'''.split()
+_TEXTS = dict(zip(_GZ2_QUESTIONS, (q.text for q in GZ2.questions), strict=True))
 _TEXTS |= {'edge-on-bulge': _TEXTS['bulge-shape'],
            'merging': 'Is it merging or disturbed?',
            'clumps': 'Are there bright clumps?',
@@ -283,15 +283,15 @@ class ColumnMatch(dict):
         schema,kinds = self.campaign.schema,{o.kind for o in self.values()} if self else {*_ENDINGS}
         for c in (c for o in self.values() for c in [*o.columns, *(o.fractions or []), o.total] if c is not None):
             same = [o for o in self.spellings[column_key(c)] if o == c or c not in schema.columns]
-            def alike(o): return f'several columns {c}' if o[0] == o[1] else f'the columns {o[0]} and {o[1]} mean the same'
-            refuse(same[1:] and same, alike, file=file, remedy='keep one of them')
+            problem = f'several columns {c}' if same[0] in same[1:] else f'the columns {" and ".join(same[:2])} mean the same'
+            refuse(len(same) > 1, problem, file=file, remedy='keep one of them')
         if kinds & {'count', 'bare'}: kinds |= {'count', 'bare'}
         for q in set(range(len(schema.questions)) if self else [0])-set(self):
             for found in (o for k in _ENDINGS if k in kinds for o in _answers(self.campaign, q, self.plain, k)):
                 there = [o for o in found if o and o not in self.used]
                 other = schema.columns[schema.slices[q]][found.index(None)] if None in found else None
-                def problem(_): return f'has a column {there[0]}, but none like {other} for another answer to the same question'
-                refuse(there and other, problem, file=file, remedy='add it, or remove all of that question')
+                problem = lambda o: f'has a column {o[0]}, but none like {other} for another answer to the same question'
+                refuse(other and there, problem, file=file, remedy='add it, or remove all of that question')
 
 # %% ../../nbs/10a_data.campaigns.ipynb #5d01829e
 def campaign_of(

@@ -165,8 +165,9 @@ def from_table(cls:Catalog,
     located = match_images(read, images) if images and not file_column else None
     if file_column:
         names = read.table[file_column]
-        no_name = [r for r,o in enumerate(names) if not isinstance(o, (str, os.PathLike))]
-        raise_first([Finding('missing image', f'has no {file_column}', id=read.ids[r], **read.place(r)) for r in no_name])
+        for r,o in enumerate(names):
+            named = isinstance(o, (str, os.PathLike))
+            refuse(not named, f'has no {file_column}', id=read.ids[r], **read.place(r))
         files = map(as_image, names)
         located = _located(read, images, [[f]*f.exists() for f in files], list(names))
     res._take(read, located)

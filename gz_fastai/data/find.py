@@ -44,7 +44,8 @@ def label_source(
     refuse(labels, 'no such file', file=path/(labels or ''))
     def has_labels(columns):
         if schema is None: return bool(match_campaigns(columns))
-        return set(schema.columns) <= set(columns) or len(ColumnMatch(campaign_of(schema), columns)) == len(schema.questions)
+        match = ColumnMatch(campaign_of(schema), columns)
+        return set(schema.columns) <= set(columns) or len(match) == len(schema.questions)
     def is_table(o): return table_kind(o) not in ('', '.zip') and o.is_file() and o.name != TRUTH_FILE
     files = sorted(filter(is_table, path.glob('*')))
     if sum(table_kind(o) == '.fits' for o in files) > _MOST_FITS: files = [o for o in files if table_kind(o) != '.fits']

@@ -133,7 +133,6 @@ def _fits_planes(data, given=()):
         listed = {**hdus[0].header, **header} if len(px) > 1 else {}
         return px,_names_in(listed, len(px), given),header
 
-# %% ../../nbs/11a_data.fits.ipynb #1cfd7768
 def _channels(names, n, reading):
     "The names of a file's planes, and those that are channels in their order"
     given = list(map(band_name, reading.bands))

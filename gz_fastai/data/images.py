@@ -93,7 +93,8 @@ class GalaxyImage:
             except (BadInput, OSError): raise
             except Exception as e: raise BadInput(f'cannot be unpacked ({first_line(e)})', file=self) from None
         refuse(data is None, 'holds no image', file=self)
-        refuse(len(data) > MAX_BYTES, lambda _: f'has {format_bytes(len(data))}, more than {format_bytes(MAX_BYTES)}', file=self)
+        problem = f'has {format_bytes(len(data))}, more than {format_bytes(MAX_BYTES)}'
+        refuse(len(data) > MAX_BYTES, problem, file=self)
         return data
 
     def load(self):
@@ -205,7 +206,8 @@ def _download(url):
     for pause in (1, 4, 16, None):
         try:
             if url.lower().startswith(('http://', 'https://')):
-                with urlopen(Request(url, headers={'User-Agent': 'gz_fastai'}), timeout=60) as f: return f.read(MAX_BYTES+1)
+                request = Request(url, headers={'User-Agent': 'gz_fastai'})
+                with urlopen(request, timeout=60) as f: return f.read(MAX_BYTES+1)
             fs,path = _filesystem(url)
             return fs.cat_file(path)
         except BadInput: raise

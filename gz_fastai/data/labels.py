@@ -43,20 +43,20 @@ class Labels:
     def totals(self): return None if self.counts is None else self.schema.totals(self.counts)    # (n, questions)
     def place(self, r): return row_place(self.table, r, self.file)      # of the row at this position, for BadInput
 
-# %% ../../nbs/12a_data.labels.ipynb #fd1d8868
 LABEL_TOL = .05 # labels may be rounded to two decimals; Kaggle's own hold to 3e-6
 _MOST_VOTES = 10**5 # for one answer
 _VOTES = (0, np.inf, 'is negative'),(-np.inf, _MOST_VOTES, 'is not a valid vote count')
 _SHARES = (-ROUNDING, 1+ROUNDING, 'is not between 0 and 1'),
 
 def _numbers(table, columns, found, *limits):
-    "(n, columns) numbers of a table, NaN if a cell is empty; other text, and what is outside a limit, is added to `found`"
+    "(n, columns) numbers of a table, NaN if a cell is empty; other text and what is beyond the limits go to `found`"
     v = np.empty((len(table), len(columns)))
     for i,c in enumerate(columns):
         v[:, i],wrong = column_numbers(table[c])
         found += [(r, c, 'nan', f'{text!r} is not a number') for r,text in wrong.items()]
     for low,high,problem in limits:
-        found += [(r, columns[c], 'range', f'{v[r, c]:g} {problem}') for r,c in zip(*np.nonzero((v < low) | (v > high)))]
+        wrong = zip(*np.nonzero((v < low) | (v > high)))
+        found += [(r, columns[c], 'range', f'{v[r, c]:g} {problem}') for r,c in wrong]
     return v
 
 # %% ../../nbs/12a_data.labels.ipynb #2dc5c41e
@@ -112,7 +112,7 @@ def _bare_form(match, form, file):
     if min(match.campaign.schema.sizes) == 1: return 'cumulative'     # one answer alone has no sum
     if form: return form
     if plain <= {column_key(c) for c in GZ2.columns}: return 'cumulative'
-    of_hub = {column_key(c) for o in CAMPAIGNS.values() if o.schema != GZ2 for c in o.schema.columns}     # galaxy-datasets
+    of_hub = {column_key(c) for o in CAMPAIGNS.values() for c in o.schema.columns}      # as galaxy-datasets names them
     if plain <= of_hub or any(o.total or o.fractions for o in bare): return 'counts'
     if all(o.endswith('-count') for o in plain): return 'counts'
     if all(o.endswith(('-fraction', '-frac')) for o in plain): return 'conditional'

@@ -119,7 +119,6 @@ class GalaxyDL(TfmdDL):
     # fastai would gather the outputs of all processes, which see the same ones here
     def to_detach(self, b, cpu=True, gather=False): return to_detach(b, cpu, gather=False)
 
-# %% ../../nbs/19_data.loaders.ipynb #91460394
 class GalaxyDataLoaders(DataLoaders):
     "`DataLoaders` of galaxies and their vote fractions, or their votes."
     @classmethod

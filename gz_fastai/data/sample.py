@@ -27,9 +27,6 @@ _ODDITIES = GZ2.questions[7].answers
 _ODD_EDGE_ON = [.04, .03, .16, .12, .22, .35, .08] # how often each oddity occurs among odd edge-on disks
 _ODD = [.23, .06, .15, .16, .16, .23, .01]         # and among all other odd galaxies
 
-
-
-# %% ../../nbs/13_data.sample.ipynb #792af6db
 def draw_galaxy(
     rng, # numpy random generator
 ) -> dict: # the numbers that make a galaxy

@@ -21,15 +21,15 @@ from ..fields import *
 # %% ../../nbs/10_data.schema.ipynb #4ae190cf
 def _check_lines(what, texts):
     "Raise `BadInput` unless each text is a line without control characters and surrogates"
-    def is_line(o): return isinstance(o, str) and o.strip() and not any(unicodedata.category(c) in ('Cc', 'Cs') for c in o)
-    refuse([o for o in texts if not is_line(o)], lambda bad: f'{what} must be a line of text, not {bad[0]!r}')
+    def odd(o): return not isinstance(o, str) or not o.strip() or {'Cc', 'Cs'} & {*map(unicodedata.category, o)}
+    refuse(list(filter(odd, texts)), lambda bad: f'{what} must be a line of text, not {bad[0]!r}')
 
 @dataclass(frozen=True)
 class Question(Checked):
     "One question of the tree, with its answers in the order of their columns; raises `BadInput` on what is no text."
     text:str                # the question in words
     answers:tuple[str, ...] # the answers, each understandable by itself; one for a question of yes or no
-    parent:Annotated[str, Many]=None # the column whose voters are asked this question, or several; None: everybody is asked
+    parent:Annotated[str, Many]=None # the column whose voters are asked this question, or several; None: all are asked
     campaign:str=None       # the campaign that asked it, where a schema joins several
     @property
     def parents(self):
@@ -69,8 +69,9 @@ class Schema:
         for q,s in zip(self.questions, self.slices):
             earlier,found = self.columns[:s.start],set()
             for parent in q.parents:
-                these = [parent] if parent in earlier else [c for c in earlier if '*' in parent and fnmatchcase(c, parent)]
-                refuse(not these, f'schema {name}: the parent {parent!r} of {q.text!r} is not a column of an earlier question')
+                these = [c for c in earlier if c == parent]
+                these = these or [c for c in earlier if '*' in parent and fnmatchcase(c, parent)]
+                refuse(not these, f'schema {name}: the parent {parent!r} of {q.text!r} is no column of an earlier question')
                 found |= {earlier.index(c) for c in these}
             self.parents.append(tuple(sorted(found)))
             chosen = np.bincount(self.question_of[sorted(found)], minlength=len(ways)) if found else []

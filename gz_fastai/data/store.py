@@ -216,7 +216,8 @@ def _build(done, files, crop, size, unreadable, reading):
         except Exception: usable = False     # damage has many names
         if not usable: _allocate(tmp/name, shape, dtype)
         return np.load(tmp/name, mmap_mode='r+', allow_pickle=False)
-    pixels,index = array('pixels.npy', (len(files), side, side, reading.n), 'uint8'),array('index.npy', (len(files),), _ROW)
+    pixels = array('pixels.npy', (len(files), side, side, reading.n), 'uint8')
+    index = array('index.npy', (len(files),), _ROW)
     todo = np.flatnonzero(~_as_written(index, pixels) | (index['width'] == 0)).tolist()
     def one(i):
         try: pixels[i],sides,view,filled = _decode(files[i], crop, size, reading)
