@@ -22,17 +22,6 @@ from ..inference.ensemble import *
 from .config import *
 from .train import *
 
-# %% ../../nbs/44_training.crossval.ipynb #87ba6fae
-def _held_out(cfg, runs):
-    "RMSE of each run, and of their mean, on the validation galaxies, which no fold has seen"
-    cat = config_catalog(replace(cfg, fold=None), verbose=False)
-    files = [cat.files[i] for i in cat.valid]
-    streams = [Ensemble(r, device=cfg.device, campaign='all').stream(files, min(256, cfg.bs)) for r in runs]
-    preds = [np.concatenate([got.values for _,got in o]) for o in streams]
-    good = ~np.isnan(preds[0]).any(1)
-    *each,mean = [Scored.of(cat, o[good], cat.valid[good]) for o in (*preds, np.mean(preds, 0))]
-    return dict(galaxies=int(good.sum()), rmse=mean.rmse(), interval=mean.interval(), folds=[o.rmse() for o in each])
-
 # %% ../../nbs/44_training.crossval.ipynb #dfc7b01e
 def _summarize(cfg, out):
     "Write the out-of-fold predictions and the scores of finished folds"
@@ -47,23 +36,15 @@ def _summarize(cfg, out):
         res['nll'] = float(np.average([r.metrics['nll'] for r in runs], weights=list(map(len, parts))))
         res['vote_noise'] = vote_noise(scored.counts, schema)
     res |= dict(folds=each, mean=float(np.mean(each)), spread=float(np.std(each, ddof=1)))
-    write_json(out/'metrics.json', res | dict(held_out=_held_out(cfg, runs)))
-
-# %% ../../nbs/44_training.crossval.ipynb #75844580
-def _check_fold(cfg, fold):
-    "Refuse a fold that cannot be trained alone"
-    if fold is None: return
-    if cfg.out is None: raise BadInput('the folds of a cross-validation need a common folder', remedy='set out')
-    if not 0 <= fold < cfg.folds: raise BadInput(f'fold must be between 0 and {cfg.folds-1}, not {fold}')
-
-def _train_fold(rec, cfg, i):
-    "Train a fold, unless it is finished or another process trains it"
-    check_time()
-    folder = rec.path/f'fold{i}'
-    print(f'Fold {i} of {cfg.folds}', flush=True)
-    try: train(replace(cfg, fold=i, out=str(folder)))
-    except Busy: return print('another process is training it', flush=True)
-    rec.pin(images=read_record(folder).resolved['pinned']['images'])
+    # the validation galaxies, which no fold has seen
+    cat = config_catalog(replace(cfg, fold=None), verbose=False)
+    files = [cat.files[i] for i in cat.valid]
+    streams = [Ensemble(r, device=cfg.device, campaign='all').stream(files, min(256, cfg.bs)) for r in runs]
+    preds = [np.concatenate([got.values for _,got in o]) for o in streams]
+    good = ~np.isnan(preds[0]).any(1)
+    *alone,mean = [Scored.of(cat, o[good], cat.valid[good]) for o in (*preds, np.mean(preds, 0))]
+    held = dict(galaxies=int(good.sum()), rmse=mean.rmse(), interval=mean.interval(), folds=[o.rmse() for o in alone])
+    write_json(out/'metrics.json', res | dict(held_out=held))
 
 # %% ../../nbs/44_training.crossval.ipynb #184a9bef
 def crossval(
@@ -72,8 +53,9 @@ def crossval(
 ) -> CrossVal:     # None where folds are still missing
     "Train a run per fold, and predict each training galaxy by the run that did not see it; raises `BadInput` as `train`."
     check_alone('a cross-validation')
-    _check_fold(cfg, fold)
-    if cfg.minutes: raise BadInput('folds are compared, so each has as many epochs', remedy='set epochs, not minutes')
+    refuse(fold is not None and cfg.out is None, 'the folds of a cross-validation need a common folder', remedy='set out')
+    refuse(fold not in (None, *range(cfg.folds)), lambda _: f'fold must be between 0 and {cfg.folds-1}, not {fold}')
+    refuse(cfg.minutes, 'folds are compared, so each has as many epochs', remedy='set epochs, not minutes')
     asked = {k: v for k,v in config_record(cfg).items() if k != 'fold'}
     out = run_folder(cfg)
     old = check_folder('crossval', out, asked)
@@ -84,7 +66,12 @@ def crossval(
             print(f'{out} holds this cross-validation, finished', flush=True)
             return CrossVal(out)
         rec.pin(**cat.digest())
-        for i in range(cfg.folds) if fold is None else [fold]: _train_fold(rec, cfg, i)
+        for i in range(cfg.folds) if fold is None else [fold]:
+            check_time()
+            print(f'Fold {i} of {cfg.folds}', flush=True)
+            try: train(replace(cfg, fold=i, out=str(out/f'fold{i}')))
+            except Busy: print('another process is training it', flush=True)
+            else: rec.pin(images=read_record(out/f'fold{i}').resolved['pinned']['images'])
         records = [read_record(out/f'fold{i}') for i in range(cfg.folds)]
         left = [i for i,r in enumerate(records) if r is None or r.state != 'finished']
         if left: return print(f'{out}: still to be trained: fold {", ".join(map(str, left))}')
