@@ -331,7 +331,7 @@ def tune_command(
           example='runs/first --images galaxy-zoo/images_test_rev1.zip --out submission.csv --views 16')
 def predict_command(
     calibrate:bool=False, # adjust fractions to the votes on common validation galaxies
-    fit_weights:bool=False, # of cross-validations: weights fitted out of fold, if better
+    fit_weights:bool=False, # weight cross-validations by their out-of-fold errors, if that is better
     **given
 ):
     "Predict the vote fractions of images with one run, or with the mean of several."

@@ -37,7 +37,7 @@ from .predictor import *
 def open_network(
     source, # a folder, hf-hub:OWNER/NAME, an .onnx file, or what this returned
 ):          # a Run, a CrossVal, another Bundle or an OnnxModel
-    "What can predict; raises `BadInput` where there is nothing of the kind."
+    "Open a run, cross-validation, bundle or ONNX file; raises `BadInput` if it is none of these."
     path = Path(getattr(source, 'path', source))
     if path.suffix == '.onnx': return OnnxModel(path)
     if str(source).startswith('hf-hub:'): return Bundle(hub_folder(str(source)))
@@ -49,10 +49,10 @@ def open_network(
 def load_network(
     source, # folder of a run, hf-hub:OWNER/NAME, a folder with the files of such a page, or an .onnx file
 ) -> Bundle: # with predict, describe, schema and info
-    "A trained network that predicts; raises `BadInput` where there is none, and never runs code from a file."
+    "A trained network that predicts; raises `BadInput` if there is none, and never runs code from a file."
     network = open_network(source)
-    several = isinstance(network, CrossVal)
-    if several: raise BadInput('holds several networks', file=source, remedy=f'give one of them, such as {network.runs[0].path}')
+    refuse(isinstance(network, CrossVal), 'is a cross-validation with several networks', file=source,
+           remedy='give one run, such as its fold0')
     return network
 
 # %% ../../nbs/30b_inference.ensemble.ipynb #464f37c3
@@ -60,7 +60,7 @@ def member_runs(
     runs,         # one or several of what open_network takes
     weights=None, # of each in the mean; default: equal
 ) -> tuple:       # (networks, weight of each)
-    "The members of an ensemble; raises `BadInput` where one is not there or given twice, or for wrong weights."
+    "The members of an ensemble; raises `BadInput` if one is missing or repeated, or the weights are wrong."
     runs = runs if isinstance(runs, (list, tuple)) else [runs]
     weights = [1/len(runs)]*len(runs) if weights is None else list(weights)
     if len(weights) != len(runs) or min(weights) < 0 or not sum(weights):

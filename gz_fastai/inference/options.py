@@ -27,7 +27,7 @@ class Prediction(Checked):
     form:Annotated[str, OneOf(*PREDICTION_FORMS)]='cumulative' # what is predicted of each answer
     std:bool=False # add standard deviations, as columns <answer>_std
     volunteers:Annotated[float, Range(1e-3, 1e9)]=40 # volunteers for each galaxy, for form counts
-    campaign:str=None # of a run on several campaigns: the one whose answers are wanted, or all
+    campaign:str=None # campaign to predict, for a run on several; or all
     embeddings:bool=False # add the network's features
     fill:bool=False # give unreadable images the mean label, as Kaggle needs it
     precision:Annotated[str, OneOf('auto', 'fp32', 'bf16', 'fp16')]='auto' # auto: the fastest that is safe

@@ -274,13 +274,13 @@ def _check(out, folder, shards, shard, engine, bs, embeddings):
     check_choice('engine', engine, ENGINES)
     refuse(remote and not find_spec('ray'), 'engine ray needs a package that is not installed',
            remedy="pip install 'gz_fastai[ray]'")
-    refuse(remote and (one or shard is not None), 'engine ray does all shards of a folder',
+    refuse(remote and (one or shard is not None), 'engine ray predicts all shards of a folder',
            remedy='give shards, and no shard')
     odd = '\udc80' <= max(str(out)) <= '\udcff'
     refuse(odd, 'has a name that is not UTF-8', file=out, remedy='choose another name')
     if not one: return
     longest = len(os.fsencode(folder.name))
-    refuse(longest > 255, f'the name is too long by {longest-255} bytes', file=out)
+    refuse(longest > 255, f'the file name is {longest-255} bytes too long', file=out)
     refuse(out.suffix not in ('.csv', '.parquet'), 'must end in .csv or .parquet', file=out,
            remedy='for a folder of parquet files, say how many shards')
     refuse(embeddings and out.suffix == '.csv', 'embeddings do not fit into a CSV', file=out,
@@ -375,8 +375,8 @@ def predict_images(
     shard:int=None, # predict this shard alone, from 0; default: all missing ones
     engine:Literal['local', 'ray']='local', # local, or ray: all machines of a Ray cluster
     ids=None,      # table of the galaxies to predict, in its order
-    carry=None,    # columns of the catalog to take along, joined by commas
-    catalog=None,  # table with these columns and the IDs
+    carry=None,    # catalog columns to copy into the output, separated by commas
+    catalog=None,  # table with the columns of carry, and IDs
     weights=None,  # weight of each of the runs in the mean; default: equal
     device:str='auto', # cpu, cuda, mps, or auto
     bs:int=256,    # images at a time; fewer need less memory

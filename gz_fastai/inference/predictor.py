@@ -27,7 +27,7 @@ def view_matrices(
     views:int=1, # a number in VIEW_SETS
     body=None,   # of the network that looks at them
 ) -> torch.Tensor: # (views, 2, 3) affine matrices from the view's coordinates to the galaxy's, both from -1 to 1
-    "The views of a set, the plain one first, each of them new to the network; raises `BadInput` if there is no such set."
+    "The views of a set, the unchanged one first, all different to the network; raises `BadInput` if there is no such set."
     check_choice('views', views, VIEW_SETS)
     rotations,zooms,mirrors = VIEW_SETS[views]
     circle = 2*math.pi
@@ -41,7 +41,7 @@ def view_matrices(
 # %% ../../nbs/30a_inference.predictor.ipynb #8348dca0
 class Predictor:
     """A run's network, ready to turn stored pixels into vote fractions. Raises `BadInput` if the folder holds no network,
-    or concentrations or a standard deviation are wanted of a network that knows neither."""
+    or one that cannot give the concentrations or standard deviations that are asked for."""
     def __init__(self,
         run,               # a Run, or its folder
         device:str='auto', # 'cpu', 'cuda', 'mps', or 'auto': fastai's choice
