@@ -435,7 +435,7 @@ def _data_convert(
     refuse(Path(out).exists(), 'already exists', file=out, remedy='choose another file')
     labels = read_labels(table, schema and read_schema(schema), form)
     print(labels, *labels.notes, sep='\n  ')
-    write_table(convert_labels(labels, to, volunteers, table), out)
+    write_table(convert_labels(labels, to, volunteers), out)
     print(f'{out}: {plural(len(labels), "galaxy", "galaxies")}')
 
 @_command('[folder]', example='galaxy-zoo')

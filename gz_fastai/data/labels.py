@@ -27,7 +27,6 @@ class Labels:
     "What volunteers said of some galaxies."
     schema:Schema          # the questions, with the table's ID column
     ids:np.ndarray         # (n,) IDs, text
-    lines:np.ndarray       # (n,) lines of the file
     fractions:np.ndarray   # (n, columns) float32, cumulative; 0 if nobody was asked
     counts:np.ndarray|None # (n, columns) float32 votes for each answer; None if the table does not say
     table:pd.DataFrame     # all columns, as they were read
@@ -302,8 +301,8 @@ def to_labels(
     found = pd.DataFrame(sorted(read['found'], key=lambda o: o[0]), columns=['row', 'column', 'kind', 'problem'])
     rates = read.get('rates', pd.DataFrame(columns=['kind', 'question', 'rows', 'of']))
     fractions = np.clip(read['fractions'], 0, 1).astype('float32')
-    counts,lines = None if counts is None else counts.astype('float32'),ids.index.to_numpy()
-    return Labels(schema, ids.to_numpy(), lines, fractions, counts, table, found, rates, read['form'], notes, file)
+    counts = None if counts is None else counts.astype('float32')
+    return Labels(schema, ids.to_numpy(), fractions, counts, table, found, rates, read['form'], notes, file)
 
 # %% ../../nbs/12a_data.labels.ipynb #72e5e282
 @patch
@@ -349,11 +348,10 @@ def convert_labels(
     labels:Labels, # from read_labels
     to:str,        # one of FORMS
     volunteers:int=None, # per galaxy, to assume if the table has only fractions
-    file='table',  # where it comes from, for messages
 ) -> pd.DataFrame:
     "A label table in another form; raises `BadInput` if counts are wanted of fractions alone and `volunteers` is not given."
     check_choice('to', to, FORMS)
-    schema,frac,counts = labels.schema,labels.fractions.astype(float),labels.counts
+    schema,frac,counts,file = labels.schema,labels.fractions.astype(float),labels.counts,labels.file or 'table'
     if counts is not None: counts = counts.astype(float)
     elif to == 'counts' or to == 'conditional' and volunteers:
         refuse(volunteers is None, 'has fractions alone', file=file, remedy='say how many volunteers to assume with --volunteers')
@@ -363,9 +361,9 @@ def convert_labels(
         remedy = 'convert it to counts'
         refuse(len(schema.campaigns) > 1, 'holds several campaigns, which this form does not', file=file, remedy=remedy)
         none = np.flatnonzero(counts.sum(1) == 0)
-        if len(none):
-            place = dict(file=file, line=int(labels.lines[none[0]]), id=labels.ids[none[0]], remedy='remove the row')
-            raise BadInput(f'has no votes, which this form cannot say{_and_n_more(none)}', **place)
+        where = dict(labels.place(none[0]), id=labels.ids[none[0]]) if len(none) else {}
+        problem = f'has no votes, which this form cannot say{_and_n_more(none)}'
+        refuse(len(none), problem, remedy='remove the row', **where)
         if schema.name == 'gz2-catalogue': schema,counts = _renamed(labels, counts, 'gz2')
         frac = schema.cumulative(schema.shares(counts))      # undecided if nobody answered what was asked
     if to == 'conditional':
