@@ -169,8 +169,9 @@ def launch(
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]      # a free one
     threads = os.environ.get('OMP_NUM_THREADS', max(1, num_cpus()//n))      # they share the cores
-    env = dict(WORLD_SIZE=n, MASTER_ADDR='127.0.0.1', MASTER_PORT=port, OMP_NUM_THREADS=threads) | {_LAUNCHER: os.getpid()}
-    envs = {i: {k: str(v) for k,v in dict(env, RANK=i, LOCAL_RANK=i).items()} for i in range(n)}
+    shared = dict(WORLD_SIZE=n, MASTER_ADDR='127.0.0.1', MASTER_PORT=port, OMP_NUM_THREADS=threads)
+    own = [shared | {'RANK': i, 'LOCAL_RANK': i, _LAUNCHER: os.getpid()} for i in range(n)]
+    envs = {i: {k: str(v) for k,v in o.items()} for i,o in enumerate(own)}
     ps = None
     with tempfile.TemporaryDirectory() as tmp:
         try:

@@ -14,7 +14,7 @@ from timm.models import build_model_with_cfg, register_model
 
 from gz_fastai.core import *
 from gz_fastai.experiment import *
-from gz_fastai.data.find import *
+from gz_fastai.data.catalog import *
 from gz_fastai.model.backbones import *
 from gz_fastai.model.runs import *
 from gz_fastai.training.config import *

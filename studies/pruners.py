@@ -19,7 +19,7 @@ import pandas as pd
 from optuna.pruners import HyperbandPruner, NopPruner, PercentilePruner, SuccessiveHalvingPruner
 
 from gz_fastai.core import *
-from gz_fastai.data.find import *
+from gz_fastai.data.catalog import *
 from gz_fastai.training.config import *
 from gz_fastai.training.train import *
 from gz_fastai.training.tune import *

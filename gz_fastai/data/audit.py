@@ -20,7 +20,6 @@ from .images import *
 from .fits import *
 from .tables import *
 from .labels import *
-from .find import *
 from .catalog import *
 
 # %% ../../nbs/16_data.audit.ipynb #aa4a703d
