@@ -94,7 +94,8 @@ class VoteLabels(_LooksUp):
         kind=Fractions, # Fractions or Counts
     ):
         super().__init__()
-        self.labels,self.schema,self.kind = np.array(labels, dtype='float32'),schema,kind   # pandas' arrays are read-only
+        self.labels = np.array(labels, dtype='float32')      # a copy: pandas' arrays are read-only
+        self.schema,self.kind = schema,kind
     def encodes(self, rows): return self.kind(torch.as_tensor(self.labels[rows]))
     def decodes(self, y:Fractions|Counts):
         describe = describe_votes if isinstance(y, Counts) else lambda frac,schema: schema.describe(frac)
