@@ -465,7 +465,7 @@ def _data_cache(
     clear:bool=False, # remove everything that no process is using
 ):
     "List or clear the cache: decoded images, samples, unpacked zips, and predictions of the explorer."
-    from gz_fastai.files import cached_stores, clear_cache, format_bytes
+    from gz_fastai.core import cached_stores, clear_cache, format_bytes
     if clear: return print(f'{cache_home()}: {format_bytes(clear_cache())} removed')
     table = cached_stores()
     shown = table.assign(bytes=table.bytes.map(format_bytes), finished=table.finished.map({True: 'yes', False: 'no'}))

@@ -17,7 +17,6 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..core import *
-from ..files import *
 from .schema import *
 from .campaigns import *
 from .tables import *

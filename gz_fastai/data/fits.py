@@ -19,7 +19,6 @@ from PIL import Image
 
 from ..core import *
 from ..fields import *
-from ..files import *
 from .images import *
 from .images import _check_pixels, _read_pillow
 

@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image
 
 from ..core import *
-from ..files import *
 from .tables import *
 
 # %% ../../nbs/11_data.images.ipynb #0df1a90e

@@ -16,7 +16,6 @@ from PIL import Image
 from scipy.special import expit
 
 from ..core import *
-from ..files import *
 from .schema import *
 from .campaigns import *
 from .tables import _IMAGES, _LABELS

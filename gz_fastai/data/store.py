@@ -16,7 +16,6 @@ from PIL import Image
 from fastcore.basics import patch
 
 from ..core import *
-from ..files import *
 from .images import *
 from .fits import *
 

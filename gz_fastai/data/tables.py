@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from ..core import *
-from ..files import *
 from .schema import *
 
 # %% ../../nbs/10b_data.tables.ipynb #18408dd4

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..core import *
-from ..files import *
 from ..experiment import *
 from ..data.schema import *
 from ..data.images import *

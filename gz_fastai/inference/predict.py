@@ -22,7 +22,6 @@ from fastcore.basics import patch
 from tqdm.auto import tqdm
 
 from ..core import *
-from ..files import *
 from ..experiment import *
 from ..data.schema import *
 from ..data.images import *
