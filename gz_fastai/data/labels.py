@@ -30,7 +30,7 @@ class Labels:
     fractions:np.ndarray   # (n, columns) float32, cumulative; 0 if nobody was asked
     counts:np.ndarray|None # (n, columns) float32 votes for each answer; None if the table does not say
     table:pd.DataFrame     # all columns, as they were read
-    found:pd.DataFrame     # impossible values: row, column, kind, problem
+    found:list             # impossible values: (row, column, kind, problem)
     rates:pd.DataFrame     # inconsistencies that real votes have: kind, question, rows, of
     form:str               # what the table holds, in words
     notes:list = field(default_factory=list) # what was left out, or may be meant otherwise
@@ -298,7 +298,7 @@ def to_labels(
         notes.append("the table has proportion_volunteers_asked: these are a network's predictions, not votes")
     if schema.name == 'own': notes.append(f'taken as votes: {", ".join(schema.columns)}')
     schema = Schema(schema.name, schema.questions, schema.columns, id_column)
-    found = pd.DataFrame(sorted(read['found'], key=lambda o: o[0]), columns=['row', 'column', 'kind', 'problem'])
+    found = sorted(read['found'], key=lambda o: o[0])
     rates = read.get('rates', pd.DataFrame(columns=['kind', 'question', 'rows', 'of']))
     fractions = np.clip(read['fractions'], 0, 1).astype('float32')
     counts = None if counts is None else counts.astype('float32')
@@ -308,10 +308,10 @@ def to_labels(
 @patch
 def findings(self:Labels) -> list: # of Finding
     "What is wrong with the labels: galaxies that occur twice, and impossible values."
-    def one(f):
-        remedy = 'write 0 where nobody was asked, or remove the row' if f.kind == 'nan' else 'correct or remove the row'
-        return Finding(f.kind, f'{f.column} {f.problem}', id=self.ids[f.row], remedy=remedy, **self.place(f.row))
-    return [*repeated_ids(self.ids, self.place), *map(one, self.found.itertuples())]
+    def one(row, column, kind, problem):
+        remedy = 'write 0 where nobody was asked, or remove the row' if kind == 'nan' else 'correct or remove the row'
+        return Finding(kind, f'{column} {problem}', id=self.ids[row], remedy=remedy, **self.place(row))
+    return [*repeated_ids(self.ids, self.place), *(one(*o) for o in self.found)]
 
 @patch
 def keyed_by(self:Labels,
