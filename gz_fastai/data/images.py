@@ -111,14 +111,12 @@ def as_image(
 
 # %% ../../nbs/11_data.images.ipynb #ec840785
 _opening = Lock()
-
-@lru_cache(8)
-def _zip_root(file, changed): return zipfile.Path(file).root
+_zip_of = lru_cache(8)(lambda file, changed: zipfile.Path(file))
 
 def _zip_member(file, name):
     "A member of a zip; raises `BadInput` if it is not there any more"
     try:
-        with _opening: root = _zip_root(file, os.stat(file).st_mtime_ns)
+        with _opening: root = _zip_of(file, os.stat(file).st_mtime_ns).root
         root.getinfo(name)
     except KeyError: raise Changed('has changed since it was listed', file=file) from None
     except (FileNotFoundError, zipfile.BadZipFile) as e: raise BadInput(first_line(e), file=file) from None

@@ -102,19 +102,14 @@ class Store:
         def array(name, mode): return np.load(self.folder/name, mmap_mode=mode, allow_pickle=False)
         self.pixels = array('pixels.npy', 'c')  # (n, side, side, channels) uint8
         self.index = array('index.npy', 'r')    # crc, width, height, crop and filled of each
+        self.crop,self.size = self.info['crop'],self.info['size']     # of a view, in pixels of the original and its own
+        self.side = self.pixels.shape[1]        # of what is stored, pixels
+        self.reading = ImageSpec.from_dict(self.info['reading'])      # how the files were read
 
     def __len__(self): return len(self.pixels)
     def __repr__(self):
         size = format_bytes(self.pixels.nbytes)
         return f'Store({plural(len(self), "image")} for views of {self.crop} px at {self.size} px, {size})'
-    @property
-    def crop(self): return self.info['crop']          # of a view, in pixels of the original
-    @property
-    def size(self): return self.info['size']          # of a view, pixels
-    @property
-    def reading(self): return ImageSpec.from_dict(self.info['reading'])     # how the files were read
-    @property
-    def side(self): return self.pixels.shape[1]       # of what is stored, pixels
     @property
     def bad(self):                                    # the unreadable images
         return pd.DataFrame(self.info['problems'], columns=['row', 'file', 'problem']).astype(dict(row=int))
