@@ -214,7 +214,7 @@ CAMPAIGNS = {o.schema.name: o for o in [
 def read_schema(
     source:str, # a name in CAMPAIGNS, or the path of a JSON file with name and questions
 ) -> Schema:
-    "The schema of that name or file; raises `BadInput` where there is none."
+    "The schema of that name or file; raises `BadInput` if it cannot be read."
     if str(source) in CAMPAIGNS: return CAMPAIGNS[source].schema
     remedy = f'give one of {", ".join(CAMPAIGNS)}, or a JSON file like that of Schema.to_dict'
     try: return Schema.from_dict(read_json(source))

@@ -236,7 +236,7 @@ def render_galaxy(
 
 # %% ../../nbs/13_data.sample.ipynb #4860e127
 SAMPLE_SIZE,SAMPLE_VERSION = 2000,2
-_MOST_GALAXIES,_MOST_SEEDS = 10**6,10**12 # so that each has an ID of its own
+_MOST_GALAXIES,_MOST_SEEDS = 10**6,10**12 # so that no two have the same ID
 TRUTH_FILE = 'truth.csv' # the label table without the noise of the votes
 
 def sample_info(

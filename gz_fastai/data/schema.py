@@ -26,7 +26,7 @@ def _check_lines(what, texts):
 
 @dataclass(frozen=True)
 class Question(Checked):
-    "One question of the tree, with its answers in the order of their columns; raises `BadInput` on what is no text."
+    "One question of the tree, with its answers in the order of their columns; raises `BadInput` unless each text is one line."
     text:str                # the question in words
     answers:tuple[str, ...] # the answers, each understandable by itself; one for a question of yes or no
     parent:Annotated[str, Many]=None # the column whose voters are asked this question, or several; None: all are asked
@@ -111,7 +111,7 @@ def to_dict(self:Schema) -> dict:
 def from_dict(cls:Schema,
     data:dict, # from to_dict
 ) -> Schema:
-    "The schema that `to_dict` wrote; raises `BadInput` where it is none."
+    "The schema that `to_dict` wrote; raises `BadInput` if the data are not those of a schema."
     try:
         questions = [Question.from_dict(q) for q in data['questions']]
         return cls(data['name'], questions, data.get('columns'), data.get('id_column', 'GalaxyID'))
@@ -252,7 +252,7 @@ def campaigns(self:Schema) -> list:
 def campaign(self:Schema,
     name:str, # one of campaigns
 ) -> tuple:   # (Schema, positions of its columns)
-    "One of the campaigns that a schema joins; raises `BadInput` where there is none of that name."
+    "One of the campaigns that a schema joins; raises `BadInput` if it joins none of that name."
     check_choice('campaign', name, self.campaigns)
     if self.campaigns == [name]: return self,np.arange(len(self))
     part,columns = self.subset([i for i,q in enumerate(self.questions) if q.campaign == name])
