@@ -19,12 +19,11 @@ from .symmetry import *
 class LowRank(nn.Module):
     "Weights plus a correction of low rank, which starts at zero."
     def __init__(self,
-        weight,         # of a layer: (outputs, ...)
-        rank:int=8,     # of the correction
-        alpha:float=16, # it is scaled by alpha/rank
+        weight,     # of a layer: (outputs, ...)
+        rank:int=8, # of the correction, which is scaled by 16/rank
     ):
         super().__init__()
-        self.scale,n_out,n_in = alpha/rank,len(weight),weight[0].numel()
+        self.scale,n_out,n_in = 16/rank,len(weight),weight[0].numel()
         self.lora_A = nn.Parameter(weight.new_empty(rank, n_in).uniform_(-n_in**-.5, n_in**-.5))
         self.lora_B = nn.Parameter(weight.new_zeros(n_out, rank))
 
@@ -90,12 +89,8 @@ def merge_lora(
 
 # %% ../../nbs/23_model.adapters.ipynb #d47da52e
 class GradualUnfreezing(Callback):
-    "Train the head alone in the first epochs, then everything."
-    def __init__(self,
-        epochs:int=1, # for the head alone
-    ): self.epochs = epochs
-
+    "Train the head alone in the first epoch, then everything."
     # unlike `Learner.freeze`, this keeps the state of the optimizer
-    def before_epoch(self): self.opt.freeze_to(-1 if self.epoch < self.epochs else 0)
+    def before_epoch(self): self.opt.freeze_to(0 if self.epoch else -1)
 
 FINETUNE = ('all', 'head', 'lora', 'gradual') # what `finetune` takes

@@ -17,11 +17,6 @@ from .symmetry import *
 from .start import *
 from .start import _NOT_ARGS
 
-# %% ../../nbs/22_model.backbones.ipynb #8ea734ca
-def _vgg_block(conv, pool, norm, pooled, drop):
-    "Convolution, max pooling where `pooled`, batch normalization, ReLU, and dropout of whole channels"
-    return nn.Sequential(conv, *[pool]*pooled, norm, nn.ReLU(inplace=True), nn.Dropout2d(drop))
-
 # %% ../../nbs/22_model.backbones.ipynb #3386fd1a
 class VGG7(nn.Module):
     "Seven blocks of 3x3 convolution, max pooling (in five of them), batch normalization, ReLU and dropout; 3,192,608 parameters give 384 features."
@@ -41,7 +36,9 @@ class VGG7(nn.Module):
         self.feature_info,blocks,reduction = [],[],1
         for i,(n_in,n_out) in enumerate(zip([in_chans]+widths, widths), 1):
             if i in self.pooled: reduction *= 2
-            blocks.append(_vgg_block(*self._layers(n_in, n_out, i == 1), i in self.pooled, block_drop*i/len(widths)))
+            conv,pool,norm = self._layers(n_in, n_out, i == 1)
+            drop = nn.Dropout2d(block_drop*i/len(widths))
+            blocks.append(nn.Sequential(conv, *[pool]*(i in self.pooled), norm, nn.ReLU(inplace=True), drop))
             self.feature_info.append(dict(num_chs=n_out, reduction=reduction, module=f'blocks.{i-1}'))
         self.blocks,self.head_drop = nn.Sequential(*blocks),nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
@@ -128,10 +125,12 @@ def galaxy_model(
     drop:float=.1,   # dropout in the head
     weights=None,    # for the backbone: a file (.safetensors or .pth), a run's folder, hf-hub:OWNER/NAME, or a Start
     size:int=None,   # side of the input, pixels, for backbones that need to know it
-    **kwargs         # passed to timm.create_model; in_chans is the number of channels
+    in_chans:int=None, # number of channels; default: as it was trained, or 3
+    **kwargs         # passed to timm.create_model
 ) -> nn.Sequential:  # (body, head)
     "A timm backbone without its classifier, and a fully connected head; raises `BadInput` where there is no such model or there are no such weights."
     start = Start.of(arch, pretrained, weights)
+    if in_chans not in (None, start.args.get('in_chans', 3)): kwargs['in_chans'] = in_chans
     body = start.body(size, **kwargs)
     model = nn.Sequential(body, galaxy_head(body.head_hidden_size, n_out, hidden, drop))
     args = start.args | {k: v for k,v in kwargs.items() if k not in _NOT_ARGS}

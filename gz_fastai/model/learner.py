@@ -237,7 +237,7 @@ def galaxy_learner(
     if metrics is None: metrics = [o(dls.schema) for o in (GalaxyRMSE, QuestionAccuracy, *[VotesNLL]*dls.counts)]
     model = arch
     if not built:
-        model = galaxy_model(arch, dls.c, weights=start, size=dls.size, **start.channels(dls.reading) | kwargs)
+        model = galaxy_model(arch, dls.c, weights=start, size=dls.size, **dict(in_chans=dls.reading.n) | kwargs)
         start.load_head(model[1], dls.schema, loss_func.saved)
         check_size(model, dls.size, dls.reading.n)
     if finetune == 'lora': add_lora(model, lora_rank)
@@ -293,10 +293,10 @@ class _Finder(LRFinder):
     def after_fit(self): pass
 
 def suggest_lr(
-    learn,         # from galaxy_learner; modified
-    steps:int=100, # of the finder
+    learn, # from galaxy_learner; modified
 ) -> float:
     "The learning rate at the longest valley of the loss, by fastai's `lr_find` (Smith 2015, https://arxiv.org/abs/1506.01186)."
+    steps = 100
     with learn.no_bar(), learn.no_logging(): learn.fit(steps//len(learn.dls.train)+1, cbs=_Finder(num_it=steps))
     lrs,losses = [tensor(o[steps//10:-5]) for o in (learn.recorder.lrs, learn.recorder.losses)]
     good = losses.isfinite().cumprod(0).bool()

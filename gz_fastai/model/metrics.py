@@ -71,39 +71,36 @@ def galaxy_rmse(
     return _root(np.mean((np.asarray(pred, dtype=float)-np.asarray(targ, dtype=float))**2))
 
 # %% ../../nbs/21_model.metrics.ipynb #941a51a9
+_TAILS = (1-.95)/2,(1+.95)/2
+
 @patch
 def by_galaxy(self:Scored) -> np.ndarray: # (n,)
     "The root mean squared error of each galaxy; 0 where nothing was asked."
     return np.sqrt(self.squares.sum(1)/self.known.sum(1).clip(1))
 
 @patch
-def _bootstrap(self:Scored, others, draws, seed):
+def _bootstrap(self:Scored, draws, *others):
     "The mean squared error of each prediction of these galaxies, (1+len(others),), and the same of galaxies drawn with replacement"
     rows = [o.squares.sum(1)/self.known.sum(1).clip(1) for o in (self, *others)]
-    weight,rng,n = self.known.mean(1),np.random.default_rng(seed),len(self)
+    weight,rng,n = self.known.mean(1),np.random.default_rng(0),len(self)
     def means(i): return [(row[i]*weight[i]).sum()/max(weight[i].sum(), 1e-9) for row in rows]
     return np.array(means(slice(None))),np.array([means(rng.integers(0, n, n)) for _ in range(draws)])
 
 @patch
 def interval(self:Scored,
-    level:float=.95, # probability that the interval covers
-    draws:int=2000,  # bootstrap samples
-    seed:int=0,      # of the draws
-) -> tuple:          # (low, high)
-    "Percentile bootstrap interval of the RMSE over galaxies."
-    _,drawn = self._bootstrap([], draws, seed)
-    return tuple(np.sqrt(np.quantile(drawn[:, 0], [(1-level)/2, (1+level)/2])).tolist())
+    draws:int=2000, # bootstrap samples
+) -> tuple:         # (low, high)
+    "95% percentile bootstrap interval of the RMSE over galaxies."
+    _,drawn = self._bootstrap(draws)
+    return tuple(np.sqrt(np.quantile(drawn[:, 0], _TAILS)).tolist())
 
 @patch
 def difference(self:Scored,
-    other:Scored,    # another prediction of the same galaxies, in the same order
-    level:float=.95, # probability that the interval covers
-    draws:int=2000,  # bootstrap samples
-    seed:int=0,      # of the draws
-) -> tuple:          # (difference of the RMSEs, low, high)
-    "How much higher the RMSE is than that of another prediction, with a bootstrap interval over the same galaxies."
-    difference,drawn = [np.sqrt(o) @ [1, -1] for o in self._bootstrap([other], draws, seed)]
-    return float(difference),*np.quantile(drawn, [(1-level)/2, (1+level)/2]).tolist()
+    other:Scored, # another prediction of the same galaxies, in the same order
+) -> tuple:       # (difference of the RMSEs, low, high)
+    "How much higher the RMSE is than that of another prediction, with a 95% bootstrap interval over the same galaxies."
+    difference,drawn = [np.sqrt(o) @ [1, -1] for o in self._bootstrap(2000, other)]
+    return float(difference),*np.quantile(drawn, _TAILS).tolist()
 
 # %% ../../nbs/21_model.metrics.ipynb #a7ba23bd
 @patch

@@ -114,26 +114,19 @@ class Run(ScoredExperiment, Bundle, kind='run'):
 
 # %% ../../nbs/27_model.runs.ipynb #be61afea
 @patch
-def trained_ids(self:Run) -> frozenset: # of text
-    "The galaxies that this run was trained on; raises `BadInput` if its list is not the one that it wrote."
-    if hasattr(self, '_trained_ids'): return self._trained_ids
-    file,said = self.path/'trained_on.csv',self.info['trained_on']
-    table,n = read_table(file),said['galaxies']
-    known = table.iloc[:, 0].to_numpy(dtype=str)
-    whole = table.columns.tolist() == [self.schema.id_column] and len(set(known)) == len(known) == n
-    whole = whole and said.get('ids') == ids_digest(known)
-    what = plural(n, 'galaxy', 'galaxies')
-    refuse(not whole, f'does not hold the IDs of the {what} that the run was trained on', file=file)
-    self._trained_ids = frozenset(known.tolist())
-    return self._trained_ids
-
-@patch
 def trained_on(self:Run,
     ids, # (n,) galaxy IDs
 ) -> np.ndarray: # (n,) bool
-    "Whether this run was trained on each galaxy; raises what `trained_ids` raises."
-    known = self.trained_ids()
-    return np.array([str(i) in known for i in ids], dtype=bool)
+    "Whether this run was trained on each galaxy; raises `BadInput` if its list of them is not the one that it wrote."
+    if not hasattr(self, '_trained'):
+        file,said = self.path/'trained_on.csv',self.info['trained_on']
+        table,n = read_table(file),said['galaxies']
+        known = table.iloc[:, 0].to_numpy(dtype=str)
+        whole = table.columns.tolist() == [self.schema.id_column] and len(set(known)) == len(known) == n
+        what = f'the IDs of the {plural(n, "galaxy", "galaxies")} that the run was trained on'
+        refuse(not whole or said.get('ids') != ids_digest(known), f'does not hold {what}', file=file)
+        self._trained = frozenset(known.tolist())
+    return np.array([str(i) in self._trained for i in ids], dtype=bool)
 
 # %% ../../nbs/27_model.runs.ipynb #e8b3a8c4
 @patch
@@ -141,16 +134,15 @@ def learner(self:Bundle,
     cat:Catalog,     # the galaxies
     bs:int=128,      # batch size
     batch_tfms=None, # as for GalaxyDataLoaders.from_catalog
-    device=None,     # default: fastai's choice
     **kwargs         # of galaxy_learner; the loss is rmse, or the likelihood that the network was trained with
 ) -> Learner:
     "A learner of this network, ready to train; raises `BadInput` if the images do not fit it."
     info = self.info
-    start,how = Start(info['arch'], weights=self.path),dict(batch_tfms=batch_tfms, device=device)
+    start = Start(info['arch'], weights=self.path)
     view = {k: info[k] for k in ('crop', 'size')}
     spec,_ = start.image_spec(cat.files, fov=start.reading.fov)
     store,stats = Store.open(cat.files, **view, reading=spec),start.stats(None, spec)
-    dls = GalaxyDataLoaders.from_catalog(cat, **view, bs=bs, stats=stats, store=store, **how)
+    dls = GalaxyDataLoaders.from_catalog(cat, **view, bs=bs, batch_tfms=batch_tfms, stats=stats, store=store)
     own = {k: info[k] for k in ('hidden', 'drop', 'activation')} | dict(loss='rmse')
     if info['activation'] == 'dirichlet': own |= dict(activation='softmax', loss='likelihood')
     return galaxy_learner(dls, info['arch'], weights=start, **own | kwargs)

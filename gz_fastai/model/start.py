@@ -345,13 +345,6 @@ def load_head(self:Start,
 
 # %% ../../nbs/21a_model.start.ipynb #ed8ad7c3
 @patch
-def channels(self:Start,
-    spec:ImageSpec, # how images are read
-) -> dict:          # argument of a network for their channels; empty if it has these anyway
-    "What a network needs to be told about the channels of images."
-    return {} if spec.n == self.args.get('in_chans', 3) else dict(in_chans=spec.n)
-
-@patch
 def stats(self:Start,
     body,           # the backbone
     spec:ImageSpec, # how images are read

@@ -107,25 +107,20 @@ def _callbacks(cfg):
     if cfg.ema: res.append(EMACallback(cfg.ema))
     return res
 
-def _check_log(log):
-    "Refuse early a logger that cannot log"
-    if log is None: return
-    refuse(not find_spec(log), f'log {log!r} needs a package that is not installed',
-           remedy="pip install 'gz_fastai[log]'")
-    if log == 'tensorboard' or os.environ.get('WANDB_MODE') in ('offline', 'disabled'): return
-    import wandb
-    remedy = 'run wandb login, or set the environment variable WANDB_MODE to offline'
-    refuse(not wandb.api.api_key, "log 'wandb' needs an API key", remedy=remedy)
-
-def _logger(log, out, config):
-    "fastai's callback that logs with `log`, ready to use"
+def _logger(log, out, **config):
+    "fastai's callback that logs with `log`; without a `config` it only refuses one that cannot log"
     if log is None: return []
+    remedy = "pip install 'gz_fastai[log]'"
+    refuse(not find_spec(log), f'log {log!r} needs a package that is not installed', remedy=remedy)
     if log == 'tensorboard':
         from fastai.callback.tensorboard import TensorBoardCallback
         return [TensorBoardCallback(out/'tensorboard', trace_model=False, log_preds=False)]
     import wandb
     from fastai.callback.wandb import WandbCallback
-    wandb.init(project='gz_fastai', name=out.name, dir=out, config=config)
+    offline = os.environ.get('WANDB_MODE') in ('offline', 'disabled')
+    remedy = 'run wandb login, or set the environment variable WANDB_MODE to offline'
+    refuse(not offline and not wandb.api.api_key, "log 'wandb' needs an API key", remedy=remedy)
+    if config: wandb.init(project='gz_fastai', name=out.name, dir=out, config=config)
     return [WandbCallback(log_preds=False)]
 
 # %% ../../nbs/43_training.train.ipynb #28d2744a
@@ -228,12 +223,10 @@ class Plan:
     def open_store(self) -> Store:
         "The decoded images. Galaxies whose image is unreadable, if `cfg` allows it, leave the catalog."
         cfg = self.cfg
-        view = dict(crop=cfg.crop, size=cfg.final_size, reading=self.reading)
-        store = Store.open(self.cat.files, **view, unreadable=cfg.unreadable)
+        store = Store.open(self.cat.files, cfg.crop, cfg.final_size, unreadable=cfg.unreadable, reading=self.reading)
         if store.note: print(f'  {store.note}', flush=True)
         bad = store.bad
-        skipped = f'{plural(len(bad), "unreadable image")} skipped'
-        if len(bad): print(f'{skipped}; the first: {bad.problem.iloc[0]}', flush=True)
+        if len(bad): print(f'{plural(len(bad), "unreadable image")} skipped; the first: {bad.problem.iloc[0]}', flush=True)
         self.cat = self.cat.exclude(bad.row)
         return store
 
@@ -246,7 +239,7 @@ def make_plan(
     "What a run with these settings will do; raises `BadInput` if it cannot."
     made,n = time.time(),world_size()
     start = Start(cfg.arch, cfg.pretrained, cfg.weights)
-    _check_log(cfg.log)
+    _logger(cfg.log, Path(out))      # refuses one that cannot log
     refuse(n > 1 and cfg.compile, 'compile needs a single process', remedy='leave it out')
     device = checked_device(local_device(cfg.device))
     cat = config_catalog(cfg)
@@ -260,7 +253,7 @@ def make_plan(
     else: reading,seen = start.image_spec(cat.files, cfg.bands, cfg.fov)
     set_seed(cfg.seed, reproducible=True)
     network = galaxy_model(cfg.arch, len(cat.schema), hidden=cfg.hidden, drop=cfg.drop, weights=start,
-                           size=cfg.final_size, **start.channels(reading))
+                           size=cfg.final_size, in_chans=reading.n)
     random = torch.get_rng_state()
     head = start.load_head(network[1], cat.schema, galaxy_loss(cfg.loss, cat.schema, cfg.activation).saved)
     cfg,notes = resolve_config(cfg, network, device)
@@ -332,7 +325,7 @@ def fit(
     cfg,learn,checkpoint,logs = plan.cfg,plan.learner(store),Checkpoint(plan.out),[]
     if rec:
         rec.resolve(**_chosen(cfg), device=str(plan.device), processes=world_size())
-        logs = _logger(cfg.log, plan.out, dict(requested=rec.requested, resolved=rec.resolved, versions=rec.versions))
+        logs = _logger(cfg.log, plan.out, requested=rec.requested, resolved=rec.resolved, versions=rec.versions)
     trained,every = count_trained(learn.model)
     part = f'{trained:,} of {every:,} parameters are trained' if trained < every else f'{every:,} parameters'
     shared = f', batches of {learn.dls.bs} shared by {world_size()} processes' if world_size() > 1 else ''
