@@ -27,7 +27,7 @@ class LowRank(nn.Module):
         self.lora_A = nn.Parameter(weight.new_empty(rank, n_in).uniform_(-n_in**-.5, n_in**-.5))
         self.lora_B = nn.Parameter(weight.new_zeros(n_out, rank))
 
-    def forward(self, weight):
+    def forward(self, weight): # that of the layer
         with torch.autocast(weight.device.type, enabled=False):      # what is merged in the end has full precision
             return weight + self.scale*(self.lora_B@self.lora_A).view_as(weight)
 

@@ -49,16 +49,16 @@ class VGG7(nn.Module):
         return nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),nn.MaxPool2d(2),nn.BatchNorm2d(n_out)
     def _pool(self, x): return x.mean((2, 3))
     def get_classifier(self): return self.head
-    def reset_classifier(self, num_classes:int, global_pool:str='avg'):
+    def reset_classifier(self, num_classes:int, global_pool:str='avg'): # as for the class
         self.num_classes,self.global_pool = num_classes,global_pool
         self.head = nn.Linear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
 
-    def forward_features(self, x): return self.blocks(x)
-    def forward_head(self, x, pre_logits:bool=False):
+    def forward_features(self, x): return self.blocks(x) # (batch, channels, side, side)
+    def forward_head(self, x, pre_logits:bool=False): # what forward_features gives; True: without the classifier
         if self.global_pool: x = self._pool(x)
         x = self.head_drop(x)
         return x if pre_logits else self.head(x)
-    def forward(self, x): return self.forward_head(self.forward_features(x))
+    def forward(self, x): return self.forward_head(self.forward_features(x)) # (batch, channels, side, side)
 
 # %% ../../nbs/22_model.backbones.ipynb #40092ef5
 _CFG = dict(input_size=(3, 64, 64), pool_size=(2, 2), num_classes=1000, classifier='head',

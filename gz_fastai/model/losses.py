@@ -68,8 +68,8 @@ class _Tree(nn.Module):
 
 class GroupedSoftmax(_Tree):
     "Softmax over each question's answers, times the cumulative fraction of its parent answers."
-    def shares(self, grouped): return grouped.softmax(-1)
-    def fractions(self, grouped):
+    def shares(self, grouped): return grouped.softmax(-1) # (batch, questions, most answers) raw outputs
+    def fractions(self, grouped): # as for shares
         logp = F.log_softmax(grouped, dim=-1).flatten(1)
         ended = F.pad(F.pad(logp, (0, 1)), (0, 1), value=-torch.inf)
         return ended[:, self.path].sum(-1).exp().sum(-1)
@@ -78,8 +78,7 @@ class GroupedSoftmax(_Tree):
 class GroupedDivision(_Tree):
     "The share of each answer's positive output in the sum over its question, times the cumulative fraction of its parent answers."
     eps,other = 1e-6,1.
-
-    def shares(self, grouped):
+    def shares(self, grouped): # (batch, questions, most answers) raw outputs
         part = torch.where(grouped == -torch.inf, 0., grouped.relu()+self.eps)
         return part/part.sum(-1, keepdim=True)
 
@@ -94,9 +93,8 @@ class Sigmoid(nn.Module):
         for s,p in zip(schema.slices, schema.parents): leads[list(p), s] = 1.
         self.register_buffer('leads', leads, persistent=False)
 
-    def forward(self, raw): return raw.float().sigmoid()
-
-    def errors(self, raw, said):
+    def forward(self, raw): return raw.float().sigmoid() # (batch, columns)
+    def errors(self, raw, said): # (batch, columns) raw outputs and conditional fractions
         if self.leads.device != raw.device: self.to(raw.device)
         with torch.autocast(raw.device.type, enabled=False):
             frac = self(raw)
@@ -134,10 +132,10 @@ class RMSELoss(nn.Module):
         self.act,self.reduction,self.counts = ACTIVATIONS[activation](schema),reduction,counts
         self.by_question,self.saved = _ByQuestion(schema),activation
 
-    def activation(self, raw): return self.act(raw)
-    def decodes(self, frac): return frac
+    def activation(self, raw): return self.act(raw) # (batch, columns)
+    def decodes(self, frac): return frac            # (batch, columns)
 
-    def forward(self, raw, targ):
+    def forward(self, raw, targ): # (batch, columns) raw outputs, and fractions or votes
         targ,over = targ.float(),(1,) if self.reduction == 'none' else (0, 1)
         if self.counts:
             n = self.by_question(targ).sum(-1)[:, self.by_question.of]      # (batch, columns)
@@ -152,7 +150,7 @@ class RMSELoss(nn.Module):
 # %% ../../nbs/20_model.losses.ipynb #fed86ad3
 class MeanSquaredLoss(RMSELoss):
     "Mean squared error between the activated outputs and the vote fractions."
-    def forward(self, raw, targ): return super().forward(raw, targ)**2
+    def forward(self, raw, targ): return super().forward(raw, targ)**2 # (batch, columns) each
 
 # %% ../../nbs/20_model.losses.ipynb #aa395606
 def _concentrations(raw): return (7*(raw/7).tanh()).exp()      # exp(raw), but within exp(7) either way
@@ -176,13 +174,13 @@ class LikelihoodLoss(nn.Module):
         super().__init__()
         self.act,self.by_question,self.reduction = _DirichletMean(schema),_ByQuestion(schema),reduction
 
-    def activation(self, raw): return self.act(raw)
-    def decodes(self, frac): return frac
-    def concentrations(self, raw):
+    def activation(self, raw): return self.act(raw) # (batch, columns)
+    def decodes(self, frac): return frac            # (batch, columns)
+    def concentrations(self, raw): # (batch, columns)
         with torch.autocast(raw.device.type, enabled=False):
             return _concentrations(raw if raw.dtype == torch.float64 else raw.float())
 
-    def forward(self, raw, targ):
+    def forward(self, raw, targ): # (batch, columns) raw outputs, and fractions or votes
         with torch.autocast(raw.device.type, enabled=False):
             conc = self.by_question(self.concentrations(raw))
             votes = self.by_question(targ.to(conc.dtype))

@@ -205,7 +205,7 @@ class GalaxyMetric(Metric):
         schema:Schema=GZ2, # what the columns are
     ): self.schema = schema
 
-    def scored(self, learn):
+    def scored(self, learn): # with a batch and its raw outputs
         "The predictions of a batch. Targets are votes if the loss says so, since fastai casts them to plain tensors"
         pred,targ = [o.float().cpu().numpy() for o in (learn.loss_func.activation(learn.pred.detach()), learn.y)]
         if not getattr(learn.loss_func, 'counts', False): return Scored(pred, targ, self.schema)
@@ -215,7 +215,7 @@ class GalaxyRMSE(GalaxyMetric):
     "The competition's score over an epoch."
     name = 'rmse'
     def reset(self): self.total,self.count = 0.,0
-    def accumulate(self, learn):
+    def accumulate(self, learn): # after a batch
         if getattr(learn.loss_func, 'counts', False):
             scored = self.scored(learn)
             self.total += scored.squares.sum()
@@ -233,7 +233,7 @@ class QuestionAccuracy(GalaxyMetric):
     "The mean over the questions of how often the leading answer is right, over an epoch."
     name = 'accuracy'
     def reset(self): self.right,self.count = np.zeros((2, len(self.schema.questions)))
-    def accumulate(self, learn):
+    def accumulate(self, learn): # after a batch
         right,asked,_ = self.scored(learn)._leading()
         self.right,self.count = self.right+(right & asked).sum(0),self.count+asked.sum(0)
 
@@ -247,7 +247,7 @@ class VotesNLL(GalaxyMetric):
     "Negative log-likelihood of the votes over an epoch, in sum over the questions, mean over the galaxies."
     name = 'nll'
     def reset(self): self.pred,self.counts,self.sure = [],[],False
-    def accumulate(self, learn):
+    def accumulate(self, learn): # after a batch
         loss,raw = learn.loss_func,learn.pred.detach()
         self.sure = hasattr(loss, 'concentrations')
         self.pred.append((loss.concentrations if self.sure else loss.activation)(raw).float().cpu().numpy())

@@ -302,24 +302,26 @@ def body(self:Start,
     cfg = timm.get_pretrained_cfg(self.name) if size else None      # of a model that a user registered, perhaps None
     if getattr(cfg, 'fixed_input_size', False): kwargs['img_size'] = size
     if self.info: kwargs = self.args | kwargs
-    given,state,left = self.pretrained and not self.info,torch.get_rng_state(),[]
+    given,state = self.pretrained and not self.info,torch.get_rng_state()
+    doubtful = given and self.local and not self._checked
     numpy = str(self.file).endswith(('.npz', '.npy'))      # for which some models have a loader of their own
     file = dict(pretrained_cfg_overlay=dict(file=str(self.file), source='timm', custom_load=numpy)) if self.file else {}
     try:
         # older versions of timm set the argument of `torch.load` to False
         with mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1'):
             res = timm.create_model(self.arch, pretrained=given, num_classes=0, **kwargs, **file)
-        if given and self.local and not self._checked:
+        if doubtful:
             with torch.random.fork_rng([]):
                 torch.set_rng_state(state)
-                fresh = timm.create_model(self.arch, num_classes=0, **kwargs).parameters()
-            left = [n for (n,a),b in zip(res.named_parameters(), fresh) if a.ndim > 1 and torch.equal(a, b)]
+                fresh = timm.create_model(self.arch, num_classes=0, **kwargs)
     except Exception as e: raise self._error(e) from None      # of timm's dependencies
-    source = self.file or self.arch
-    refuse(left, lambda o: f'does not fit {self.arch} (it lacks {len(o)} of its weights, {o[0]} among them)', file=source)
-    bad = [n for n,o in res.state_dict().items() if not o.isfinite().all()]
-    refuse(bad, lambda o: f'{o[0]} holds values that are not finite', file=source)
-    self._checked = True
+    if doubtful:
+        pairs,source = zip(res.named_parameters(), fresh.parameters()),self.file or self.arch
+        left = [n for (n,a),b in pairs if a.ndim > 1 and torch.equal(a, b)]
+        refuse(left, lambda o: f'does not fit {self.arch} (it lacks {len(o)} of its weights, {o[0]} among them)', file=source)
+        bad = [n for n,o in res.state_dict().items() if not o.isfinite().all()]
+        refuse(bad, lambda o: f'{o[0]} holds values that are not finite', file=source)
+        self._checked = True
     if not isinstance(getattr(res, 'pre_logits', nn.Identity()), nn.Identity):
         res.pre_logits,res.head_hidden_size = nn.Identity(),res.num_features      # a VGG's own layers are its head
     if self.info: load_weights(res, self._tensors(0), self.folder/'model.safetensors')

@@ -51,13 +51,13 @@ class D4Conv2d(nn.Module):
         w = self.weight.unsqueeze(2).expand(-1, -1, 8, -1).gather(-1, self.source.expand(n_out, n_in, -1, -1))
         w = w.view(n_out, n_in, 8, -1, self.kernel_size**2).permute(2, 0, 3, 1, 4)
         return w.reshape(8*n_out, -1, self.kernel_size, self.kernel_size)
-    def forward(self, x): return F.conv2d(x, self.filters(), padding=self.kernel_size//2)
+    def forward(self, x): return F.conv2d(x, self.filters(), padding=self.kernel_size//2) # (batch, channels, h, w)
     def extra_repr(self): return f'{self.weight.shape[1]}, {self.n_out}, kernel_size={self.kernel_size}'
 
 # %% ../../nbs/21b_model.symmetry.ipynb #ed6f63a3
 class D4BatchNorm2d(nn.BatchNorm2d):
     "Batch normalization of features in eight views; `num_features` is an eighth of the channels."
-    def forward(self, x):
+    def forward(self, x): # (batch, 8*num_features, height, width)
         n,_,h,w = x.shape
         wide = x.permute(0, 2, 3, 1).reshape(n, h, 8*w, self.num_features)
         y = super().forward(wide.permute(0, 3, 1, 2))
