@@ -171,18 +171,12 @@ def wall(self:Site, request):
     first = (query.page-1)*g.per_page
     shown = rows[first:first+g.per_page]
     values = g.values(query.sort) if query.sort else None
-    def limits(low, high):
-        if np.isinf(low): return f'up to {high:.10g}'
-        return f'from {low:.10g}' if np.isinf(high) else f'{low:.10g} to {high:.10g}'
-    def without(k): return query.link(filters=query.filters[:k]+query.filters[k+1:])
-    filters = [dict(text=text, words=f'{g.words(name)} {limits(*ends)}', without=without(k))
-               for k,(text,(name,*ends)) in enumerate(zip(query.texts, query.filters))]
     plain = 'Selected galaxies' if query.filters or query.find else 'All galaxies'
     headings = {'': plain, 'like': f'Galaxies {words}', 'taught': words[:1].upper()+words[1:]}
     listed = not query.sort or any(query.sort in o for o in g.quantities.values())
     return HTMLResponse(self.render(
-        'wall.html', title=headings.get(kind, f'Sorted by {words}'), query=query, filters=filters, words=words,
-        other_sort='' if listed else words, found=len(rows), first=first+1, last=first+len(shown), pages=pages,
+        'wall.html', title=headings.get(kind, f'Sorted by {words}'), query=query, words=words, found=len(rows),
+        other_sort='' if listed else words, first=first+1, last=first+len(shown), pages=pages,
         cards=[(g[g.ids[r]], None if values is None else values[r]) for r in shown]))
 
 # %% ../../nbs/64_explore.server.ipynb #388742bd
@@ -203,8 +197,6 @@ def galaxy(self:Site, request):
     with self.drawing:     # matplotlib is not made for threads
         ticks = None if np.isnan(one.observed).all() else one.observed
         trees = [(n, _svg(show_tree(p, ticks, g.schema))) for n,p in zip(g.names, one.preds)]
-    fractions = [(c, a, *[None if o != o else f'{o:.3f}' for o in values])
-                 for c,a,*values in zip(g.schema.columns, g.schema.answers, one.observed, *one.preds)]
     values,r = {},one.row
     if r is not None:
         words = {k: v for o in g.quantities.values() for k,v in o.items()}
@@ -214,8 +206,7 @@ def galaxy(self:Site, request):
     near = g.select(Query(sort=f'like:{one.id}'))[:12] if g.unit is not None else []
     return HTMLResponse(self.render(
         'galaxy.html', title=one.id, one=one, here=query.link(page=query.page), previous=neighbor(-1), next=neighbor(1),
-        trees=trees, neighbors=[g[g.ids[r]] for r in near], values=[(k, _shown(v)) for k,v in values.items()],
-        fraction_columns=['column', 'answer', 'volunteers', *g.names], fractions=fractions))
+        trees=trees, neighbors=[g[g.ids[r]] for r in near], values=[(k, _shown(v)) for k,v in values.items()]))
 
 # %% ../../nbs/64_explore.server.ipynb #f9f3b770
 @patch
@@ -224,17 +215,16 @@ def looks(self:Site, request):
     schema,one = self.g.schema,self.g[_id(request)]
     with self.predicting:
         views = one.views()
-        if views is None: return HTMLResponse(self.render('looks.html', looks=None))
+        if views is None: return HTMLResponse(self.render('looks.html', image=None))
         mean = views.mean(0)
         first = int(mean[schema.slices[0]].argmax())
         seen,falls = one.attribution(first)
     cond,largest = schema.conditional(views),max(float(np.abs(falls).max()), 1e-6)
     each = zip(schema.slices, schema.sizes, schema.leading(mean))     # -1: not asked
-    rows = [(schema.answers[s.start+k], *[f'{fn(cond[:, s.start+k]):.3f}' for fn in (np.mean, np.std, np.min, np.max)])
-            for s,n,k in each if 0 <= k < n]
-    looks = dict(image=_jpeg(_overlay(seen, falls, largest), (448, 224)), largest=largest, answer=schema.answers[first],
-                 fraction=float(views[0, first]), views=rows)
-    return HTMLResponse(self.render('looks.html', looks=looks))
+    leading = [(schema.answers[s.start+k], cond[:, s.start+k]) for s,n,k in each if 0 <= k < n]
+    image = _jpeg(_overlay(seen, falls, largest), (448, 224))
+    return HTMLResponse(self.render('looks.html', image=image, largest=largest, answer=schema.answers[first],
+                                    fraction=float(views[0, first]), leading=leading))
 
 # %% ../../nbs/64_explore.server.ipynb #19441646
 def _need_server():

@@ -186,28 +186,15 @@ def model_card(
     in_timm:bool=True, # whether timm can load the backbone
 ) -> str:      # Markdown, with YAML on top
     "A card for the hub: how to use the network, its scores, its training, its limits, and the license of its labels."
-    info,schema = network.info,network.schema
-    synthetic = bool(info['trained_on'].get('synthetic'))
-    license = 'cc-by-nc-sa-4.0' if {*schema.campaigns} & {*CAMPAIGNS} else 'other'
-    kind = 'synthetic '*synthetic
-    def galaxies(n): return plural(n, f'{kind}galaxy', f'{kind}galaxies')
-    settings = {o: info[o] for o in ('arch', 'size', 'crop', 'activation', 'hidden')}
-    values = dict(name=name, info=info, schema=schema, in_timm=in_timm, license='apache-2.0' if synthetic else license)
-    values |= dict(data=_data_name(info), gz2=schema.name.startswith('gz2') and not synthetic)
-    values['galaxies'] = galaxies(info['trained_on']['galaxies'])
-    if isinstance(network, Run):
-        settings |= {o: network.resolved[o] for o in ('epochs', 'opt', 'lr', 'precision') if o in network.resolved}
+    info,schema,run = network.info,network.schema,network if isinstance(network, Run) else None
+    settings,weights = {o: info[o] for o in ('arch', 'size', 'crop', 'activation', 'hidden')},''
+    if run:
+        settings |= {o: run.resolved[o] for o in ('epochs', 'opt', 'lr', 'precision') if o in run.resolved}
         settings |= info.get('versions', {})
-        metrics,weights = network.metrics,str(network.requested.get('weights') or '')
-        result = dict(task=dict(type='image-regression'), dataset=dict(name=_data_name(info), type=schema.name),
-                      metrics=[dict(type='rmse', value=round(metrics['rmse'], 5))])
-        values['index'] = [dict(name=name.split('/')[-1], results=[result])]
-        values |= dict(scores=metrics, scored=galaxies(metrics['galaxies']))
-        values['weights'] = weights if weights.startswith('hf-hub:') else Path(weights).name
-        def shown(o, form): return format(o, form) if isinstance(o, (int, float)) else ''
-        def row(q, r): return q.text.replace('|', ' '),shown(r.get('rmse'), '.4f'),shown(r.get('accuracy'), '.1%')
-        values['rows'] = [row(*o) for o in zip(schema.questions, metrics.get('questions', []))]
-    values['settings'] = ', '.join(f'{k} {v}' for k,v in settings.items())
+        weights = str(run.requested.get('weights') or '')
+    values = dict(name=name, info=info, schema=schema, in_timm=in_timm, scores=run and run.metrics, data=_data_name(info),
+                  weights=weights if weights.startswith('hf-hub:') else Path(weights).name, settings=settings,
+                  known={*schema.campaigns} & {*CAMPAIGNS}, synthetic=bool(info['trained_on'].get('synthetic')))
     loader = jinja2.PackageLoader('gz_fastai.inference')
     templates = jinja2.Environment(loader=loader, undefined=jinja2.ChainableUndefined)
     return templates.get_template('model_card.md').render(values)
