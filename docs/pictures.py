@@ -8,7 +8,6 @@ as headless Chromium renders it; `explore.jpg` and `explore_galaxy.jpg` show the
 """
 import argparse
 import shutil
-import subprocess
 import tempfile
 import urllib.parse
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
-from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from gz_fastai.data.catalog import *
 from gz_fastai.data.images import *
@@ -59,18 +58,21 @@ def galaxies(run, n=4):
     fig.savefig(IMAGES/'galaxies.jpg', dpi=110, bbox_inches='tight', pil_kwargs=dict(quality=85))
 
 
-def photograph(page, name, size='1280,1250', wait=0):
+def photograph(page, name, size=(1280, 1250)):
     "A page as headless Chromium renders it"
-    browser = next(filter(None, map(shutil.which, ['chromium', 'chromium-browser', 'google-chrome'])))
-    flags = ['--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', f'--window-size={size}', f'--virtual-time-budget={wait}']
-    with tempfile.TemporaryDirectory() as tmp:
-        subprocess.run([browser, *flags, f'--screenshot={tmp}/page.png', page], check=True, capture_output=True)
-        Image.open(f'{tmp}/page.png').convert('RGB').save(IMAGES/f'{name}.jpg', quality=80)
+    chromium = next(filter(None, map(shutil.which, ['chromium', 'chromium-browser', 'google-chrome'])))
+    with sync_playwright() as api:
+        browser = api.chromium.launch(executable_path=chromium, args=['--no-sandbox', '--disable-gpu'])
+        shown = browser.new_page(viewport=dict(zip(('width', 'height'), size)))
+        shown.goto(page)
+        shown.wait_for_load_state('networkidle')
+        shown.screenshot(path=IMAGES/f'{name}.jpg', type='jpeg', quality=80)
+        browser.close()
 
 
 def report(run):
     "The top of the report"
-    photograph((run.path/'report.html').resolve().as_uri(), 'report')
+    photograph((run.path/'report.html').resolve().as_uri(), 'report', (1080, 795))
 
 
 def explorer(run):
@@ -79,8 +81,8 @@ def explorer(run):
         shown = explore(run.path, Catalog.sample(), marks=f'{tmp}/marks.csv')
         query = Query((('all:Class2.2', .3, 1),), sort='asked:Class4.1')
         first = shown.gallery.ids[shown.gallery.select(query)[0]]
-        photograph(f'{shown.url}/?{query.link()}', 'explore', '1280,900', 9000)
-        photograph(f'{shown.url}/galaxy?{urllib.parse.urlencode(dict(id=first))}', 'explore_galaxy', '1280,1500', 20000)
+        photograph(f'{shown.url}/?{query.link()}', 'explore', (1280, 900))
+        photograph(f'{shown.url}/galaxy?{urllib.parse.urlencode(dict(id=first))}', 'explore_galaxy', (1280, 1500))
         shown.stop()
 
 

@@ -192,8 +192,8 @@ def model_card(
         settings |= {o: run.resolved[o] for o in ('epochs', 'opt', 'lr', 'precision') if o in run.resolved}
         settings |= info.get('versions', {})
         weights = str(run.requested.get('weights') or '')
-    values = dict(name=name, info=info, schema=schema, in_timm=in_timm, scores=run and run.metrics, data=_data_name(info),
-                  weights=weights if weights.startswith('hf-hub:') else Path(weights).name, settings=settings,
+    values = dict(name=name, info=info, schema=schema, in_timm=in_timm, scores=run and run.metrics,
+                  data=_data_name(info), weights=weights if weights.startswith('hf-hub:') else Path(weights).name, settings=settings,
                   known={*schema.campaigns} & {*CAMPAIGNS}, synthetic=bool(info['trained_on'].get('synthetic')))
     loader = jinja2.PackageLoader('gz_fastai.inference')
     templates = jinja2.Environment(loader=loader, undefined=jinja2.ChainableUndefined)
