@@ -128,7 +128,7 @@ class Site:
 
     def script(self, request): return Response(self.render('explore.js'), media_type='text/javascript')
 
-    def image(self, request):
+    def image(self, request): # from Starlette, as for the others
         i,large = _id(request),request.query_params.get('side') == 'large'
         try: data = picture(self.g[i].pixels(whole=True), 1024) if large else self.thumbnail(i)
         except BadInput as e:
@@ -136,14 +136,14 @@ class Site:
             return Response(self.render('placeholder.svg', lines=lines), media_type='image/svg+xml')
         return Response(data, media_type='image/jpeg', headers={'cache-control': 'private, max-age=600'})
 
-    def export(self, request):
+    def export(self, request): # from Starlette
         kind,query = request.path_params['kind'],_query(request)
         check_choice('export', kind, _MEDIA)
         data = self.g.export(query).to_csv(index=False) if kind == 'csv' else self.g.contact_sheet(query, kind.upper())
         saved = {'content-disposition': f'attachment; filename="galaxies.{kind}"'}
         return Response(data, media_type=_MEDIA[kind], headers=saved)
 
-    async def mark(self, request):
+    async def mark(self, request): # from Starlette
         form = await request.form()
         i,question,answer = [str(form.get(k, '')) for k in ('id', 'question', 'answer')]
         if 'pair' in form: question,_,answer = str(form['pair']).partition('=')
@@ -151,7 +151,7 @@ class Site:
         await run_in_threadpool(self.g.marks.set, i, question, answer)
         return Response(status_code=204) if 'application/json' in request.headers.get('accept', '') else _to_galaxy(i)
 
-    async def drop(self, request):
+    async def drop(self, request): # from Starlette
         file = (await request.form()).get('file')
         refuse(not hasattr(file, 'read'), 'no file was sent')
         data = await file.read()
@@ -161,7 +161,7 @@ class Site:
 
 # %% ../../nbs/64_explore.server.ipynb #7687b408
 @patch
-def wall(self:Site, request):
+def wall(self:Site, request): # from Starlette
     "The galaxies of a query; its last page if it has fewer."
     g,query = self.g,_query(request)
     if 'quantity' in request.query_params: return RedirectResponse(f'/?{query.link()}', 303)     # the form
@@ -186,7 +186,7 @@ def _shown(v):
     return None if pd.isna(v) else f'{v:.6g}' if isinstance(v, (float, np.floating)) else str(v)[:200]
 
 @patch
-def galaxy(self:Site, request):
+def galaxy(self:Site, request): # from Starlette
     "One galaxy; raises `BadInput` if there is none of that name."
     g,query,one = self.g,_query(request),self.g[_id(request)]
     order = g.select(query)
@@ -210,7 +210,7 @@ def galaxy(self:Site, request):
 
 # %% ../../nbs/64_explore.server.ipynb #f9f3b770
 @patch
-def looks(self:Site, request):
+def looks(self:Site, request): # from Starlette
     "What the prediction of the first network depends on, as a part of the page of a galaxy."
     schema,one = self.g.schema,self.g[_id(request)]
     with self.predicting:

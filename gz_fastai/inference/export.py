@@ -193,8 +193,9 @@ def model_card(
         settings |= info.get('versions', {})
         weights = str(run.requested.get('weights') or '')
     values = dict(name=name, info=info, schema=schema, in_timm=in_timm, scores=run and run.metrics,
-                  data=_data_name(info), weights=weights if weights.startswith('hf-hub:') else Path(weights).name, settings=settings,
-                  known={*schema.campaigns} & {*CAMPAIGNS}, synthetic=bool(info['trained_on'].get('synthetic')))
+                  weights=weights if weights.startswith('hf-hub:') else Path(weights).name, settings=settings,
+                  data=_data_name(info), known={*schema.campaigns} & {*CAMPAIGNS},
+                  synthetic=bool(info['trained_on'].get('synthetic')))
     loader = jinja2.PackageLoader('gz_fastai.inference')
     templates = jinja2.Environment(loader=loader, undefined=jinja2.ChainableUndefined)
     return templates.get_template('model_card.md').render(values)
