@@ -355,7 +355,7 @@ def predict_command(
     lost,known,missing = res['unreadable'],res['trained_on'],res['missing']
     filled = 'filled with the mean label' if given.get('fill') else 'without a prediction'
     first = ', '.join(map(str, missing[:5])) + ', ...'*(len(missing) > 5)
-    print(f'{out}: {plural(res["images"], "image")}' + f', {lost:,} of them unreadable and {filled}'*bool(lost), end='')
+    print(f'{out}: {plural(res["images"], "image")}, {plural(res["networks"], "network")}' + f', {lost:,} of them unreadable and {filled}'*bool(lost), end='')
     if shards: print(f'; {plural(len(missing), "shard")} of {shards} not there yet: {first}' if missing else '; complete', end='')
     listed = f'trained_on is true in {out}/predictions' if shards else f'listed in {out}.json'
     note = f"{plural(known, 'image')} in the training set of every run, {listed}: a score on them says nothing about new galaxies"

@@ -55,7 +55,7 @@ def refuse(
 def in_file(
     file, # that is read; may be None
 ):
-    "Name the file in each `BadInput` of the block that names none; an error of the disk becomes one."
+    "Add the file to a `BadInput` of the block that names none; an error of the disk becomes a `BadInput`."
     try: yield
     except OSError as e: raise BadInput(e.strerror or str(e), file=file) from None
     except BadInput as e:
@@ -314,7 +314,7 @@ def zip_members(
 
 # %% ../nbs/00_core.ipynb #663b2938
 def cache_home() -> Path:
-    "The folder of the sample and the stores, which can be made again: `~/.cache/gz_fastai`, or the environment variable `GZ_FASTAI_CACHE`."
+    "The cache folder, for data that can be made again: `~/.cache/gz_fastai`, or the environment variable `GZ_FASTAI_CACHE`."
     return Path(os.environ.get('GZ_FASTAI_CACHE') or xdg_cache_home()/'gz_fastai')
 
 # %% ../nbs/00_core.ipynb #e2062ea6

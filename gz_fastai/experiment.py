@@ -121,7 +121,7 @@ def fail(self:Record,
 def discard(
     path, # folder of an experiment
 ):
-    "Remove the folder, its record last."
+    "Remove the folder; `experiment.json` goes last, so that a killed removal can be repeated."
     for o in Path(path).iterdir():
         if o.name != _FILE: shutil.rmtree(o) if o.is_dir() else o.unlink()
     shutil.rmtree(path)

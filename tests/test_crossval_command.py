@@ -26,7 +26,7 @@ def test_folds_and_their_ensemble(command, galaxies, tmp_path):
     assert res.returncode == 2 and 'cv: ' in res.stderr and 'seed' in res.stderr
     # all folds as one thing: galaxies that a fold was trained on are left to the other
     res = command('gz_fastai_predict', 'cv', '--images', galaxies/IMAGES, '--out', 'all.csv', '--precision', 'fp32')
-    assert res.returncode == 0 and '2 runs' in res.stdout and 'training set' not in res.stdout, res.stdout + res.stderr
+    assert res.returncode == 0 and '2 networks' in res.stdout and 'training set' not in res.stdout, res.stdout + res.stderr
     got = pd.read_csv(tmp_path/'all.csv').set_index('GalaxyID')
     np.testing.assert_allclose(got.loc[oof.index], oof, atol=5e-3)         # the training used the device's own precision
     each = [command('gz_fastai_predict', f'cv/fold{i}', '--images', galaxies/IMAGES, '--out', f'{i}.csv', '--precision', 'fp32') for i in (0, 1)]
@@ -35,7 +35,7 @@ def test_folds_and_their_ensemble(command, galaxies, tmp_path):
     np.testing.assert_allclose(got.loc[held_out], (folds[0]+folds[1])/2, atol=1e-6)
     # ensemble weights are fitted out of fold
     res = command('gz_fastai_predict', 'cv', tiny_crossval(seed=1).path, '--images', galaxies/IMAGES, '--out', 'two.csv', '--fit-weights')
-    assert res.returncode == 0 and 'out of fold, equal weights have' in res.stdout and ('4 runs' in res.stdout or '2 runs' in res.stdout), res.stderr
+    assert res.returncode == 0 and 'out of fold, equal weights have' in res.stdout and ('4 networks' in res.stdout or '2 networks' in res.stdout), res.stderr
 
 
 @pytest.mark.services

@@ -27,7 +27,7 @@ def test_from_runs_to_a_submission(command, galaxies, runs, tmp_path):
     (tmp_path/'sample.csv').write_text('GalaxyID\n'+'\n'.join(map(str, ids[::-1]))+'\n')
     res = command('gz_fastai_predict', *runs, '--images', galaxies/IMAGES, '--views', 8, '--ids', 'sample.csv', '--out', 'both.csv', '--precision', 'fp32', bin=BIN)
     assert res.returncode == 0, res.stderr
-    assert 'both.csv: 80 images\n' in res.stdout and 'training set of every run' in res.stdout
+    assert 'both.csv: 80 images, 2 networks\n' in res.stdout and 'training set of every run' in res.stdout
     assert (tmp_path/'both.csv').read_text().splitlines()[0] == header
     both = pd.read_csv(tmp_path/'both.csv')
     assert both.GalaxyID.tolist() == ids[::-1] and len(GZ2.audit(both, tol=1e-4)) == 0

@@ -17,7 +17,7 @@ from .schema import *
 def column_key(
     column, # the name of a column
 ) -> str:
-    "A column's name in lower case, its words joined by dashes, without the numbers of tasks and answers."
+    "A column's name in lower case, its words joined by hyphens, without the numbers of tasks and answers."
     name = re.sub(r'^t\d\d_', '', str(column).strip().lower())
     return re.sub(r'[^a-z0-9]+', '-', re.sub(r'_a\d+_', '_', name)).strip('-')
 

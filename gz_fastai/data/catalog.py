@@ -318,7 +318,7 @@ def join(cls:Catalog,
     cats,       # several catalogs
     valid=None, # galaxies to hold out, as for Catalog; default: those that are held out in each
 ) -> Catalog:
-    "The galaxies of several catalogs; raises `BadInput` where their labels do not go together."
+    "The galaxies of several catalogs; raises `BadInput` if their labels do not go together."
     if len(cats) == 1: return cats[0]
     schema = Schema.join([o.schema for o in cats])
     bare = [o for o in cats if o.counts is None]
@@ -354,7 +354,7 @@ def join(cls:Catalog,
 def exclude(self:Catalog,
     rows, # positions in the table
 ) -> Catalog:
-    "This catalog with some galaxies on neither side of the split; raises `BadInput` where a side is empty."
+    "This catalog with some galaxies on neither side of the split; raises `BadInput` if a side is empty."
     res = copy.copy(self)
     res.excluded = self.excluded.copy()
     res.excluded[list(rows)] = True
@@ -391,7 +391,7 @@ def folds(self:Catalog,
     k:int=5,             # how many
     stratify:bool=False, # deal out evenly by the leading answers, which new rows change, instead of by the ID alone
 ) -> np.ndarray:         # (n,) number of the fold, -1 for validation galaxies
-    "The fold that each training galaxy belongs to; raises `BadInput` where a fold would be empty."
+    "The fold that each training galaxy belongs to; raises `BadInput` if a fold would be empty."
     n = len(self.train)
     refuse(not 2 <= k <= n, f'cannot make {k} folds of {n} training galaxies', remedy=f'make 2 to {n}')
     res,h = np.full(len(self), -1),unit_hash([f'fold {i}' for i in self.objects])

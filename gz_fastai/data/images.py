@@ -104,7 +104,7 @@ class GalaxyImage:
 def as_image(
     image, # a path, a URL, or a GalaxyImage
 ) -> GalaxyImage:
-    "An image from its place."
+    "A `GalaxyImage` from a path or URL."
     if isinstance(image, GalaxyImage): return image
     file = os.fspath(image)
     return GalaxyImage(image_name(file) or os.path.basename(file), file)

@@ -144,7 +144,8 @@ class GalaxyDataLoaders(DataLoaders):
         tfms = galaxy_transforms(size) if batch_tfms is None else list(batch_tfms)
         if not any(isinstance(t, CentralView) for t in tfms): tfms = setup_aug_tfms([CentralView(size), *tfms])
         images = TransformBlock(type_tfms=StorePixels(store, device), dl_type=GalaxyDL)
-        labels = VoteLabels(cat.labels, cat.schema) if cat.counts is None else VoteLabels(cat.counts, cat.schema, Counts)
+        known,kind = (cat.labels, Fractions) if cat.counts is None else (cat.counts, Counts)
+        labels = VoteLabels(known, cat.schema, kind)
         def split(rows): return cat.train.tolist(),cat.valid.tolist()
         block = DataBlock((images, TransformBlock(type_tfms=labels)), splitter=split,
                           batch_tfms=[*tfms, Normalize.from_stats(*stats)])

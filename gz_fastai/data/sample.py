@@ -23,7 +23,7 @@ from .tables import _IMAGES, _LABELS
 # %% ../../nbs/13_data.sample.ipynb #f228033a
 _FRAME = 212 # side of the frame that is rendered, pixels
 _ODDITIES = GZ2.questions[7].answers
-_ODD_EDGE_ON = [.04, .03, .16, .12, .22, .35, .08] # how often each oddity occurs among odd edge-on disks
+_ODD_EDGE_ON = [.04, .03, .16, .12, .22, .35, .08] # seeds per finalist oddity occurs among odd edge-on disks
 _ODD = [.23, .06, .15, .16, .16, .23, .01]         # and among all other odd galaxies
 
 def draw_galaxy(
@@ -254,7 +254,7 @@ def make_sample(
     campaign:str='gz2', # whose questions are asked: gz2 (Kaggle's table), gz2-catalogue or decals-dr5 (tables of votes)
     volunteers:int=40, # how many look at each galaxy
 ) -> Path:             # the folder, in Kaggle's layout, with truth.csv next to the labels
-    "The folder of the sample, made where it is missing; raises `BadInput` where `folder` holds something else."
+    "The folder of the sample, made where it is missing; raises `BadInput` if `folder` holds something else."
     check_choice('campaign', campaign, SAMPLE_CAMPAIGNS)
     seats = ('volunteers', volunteers, 1, 10**4)
     for name,value,low,most in (('n', n, 1, _MOST_GALAXIES), ('seed', seed, 0, _MOST_SEEDS), seats):

@@ -44,7 +44,7 @@ class Question(Checked):
 # %% ../../nbs/10_data.schema.ipynb #406404d0
 _MOST_WAYS = 1000 # down the tree to one question; CANDELS has 11
 class Schema:
-    "The questions of a project, and the columns of its label table; raises `BadInput` where they do not fit together."
+    "The questions of a project, and the columns of its label table; raises `BadInput` if they do not fit together."
     def __init__(self,
         name:str,               # what to call it
         questions,              # list of Question, parents before their children
@@ -229,7 +229,7 @@ def subset(self:Schema,
 def join(cls:Schema,
     schemas, # several
 ) -> Schema: # the schema itself where there is one, or all are equal
-    "One schema with the questions of several; raises `BadInput` where they share columns."
+    "One schema with the questions of several; raises `BadInput` if they share columns."
     schemas = [o for i,o in enumerate(schemas) if o.to_dict() not in [p.to_dict() for p in schemas[:i]]]
     first,*others = schemas
     if not others: return first

@@ -48,7 +48,7 @@ _MOST_BYTES = 2**30 # of a table
 def read_table(
     file, # CSV, TSV, parquet or FITS, perhaps with .gz; a zip with one CSV; a folder of parquet files
 ) -> pd.DataFrame: # cells of CSV and TSV as text, indexed by the line of the file; rows of others count from 1
-    "The table of a file; raises `BadInput` where it cannot be read."
+    "The table of a file; raises `BadInput` if it cannot be read."
     kind = table_kind(file)
     if kind == '.parquet': return _parquet_table(file)
     data = None if kind == '.zip' and Path(file).is_file() else read_limited(file, _MOST_BYTES)
@@ -180,7 +180,7 @@ def find_id_column(
     file,          # where it comes from, for the message
     schema:Schema, # with the name of the column
 ) -> str:
-    "The name of the ID column in `table`, the schema's or a usual one; raises `BadInput` where there is not one."
+    "The name of the ID column in `table`, the schema's or a usual one; raises `BadInput` if there is not one."
     found = id_columns(table.columns, schema.id_column)
     if len(found) == 1: return found[0]
     refuse(found, lambda o: f'has the columns {" and ".join(o)}', file=file, remedy='keep one of them')
@@ -258,7 +258,7 @@ def missing_columns(
     table,         # a DataFrame
     schema:Schema, # with the columns it should have
 ) -> str:          # empty if each is there once
-    "Which of the schema's columns a table lacks, or has twice, in words."
+    "Missing or repeated columns of the schema in words; empty if there are none."
     columns = list(table.columns)
     missing = [c for c in schema.columns if c not in columns]
     twice = [c for c in schema.columns if columns.count(c) > 1]

@@ -124,7 +124,7 @@ def write_baselines(
     bands:str=None, # of FITS images, as for fit_image_spec
     fov:float=None, # side of a view, arcseconds
 ) -> dict:         # name -> (RMSE on the validation galaxies, low and high end of its 95% interval)
-    "Score the baselines and write a submission of each; raises `BadInput` where the folder is not empty."
+    "Score the baselines and write a submission of each; raises `BadInput` if the folder is not empty."
     out = Path(out)
     empty = out.is_dir() and not any(out.iterdir())
     refuse(out.exists() and not empty, 'is not an empty folder', file=out, remedy='choose another one')

@@ -380,7 +380,7 @@ def predict_images(
     device:str='auto', # cpu, cuda, mps, or auto
     bs:int=256,    # images at a time; fewer need less memory
     **how          # as for Prediction
-) -> dict: # images, predicted, unreadable, trained_on (by every run), problem (the first); missing shards
+) -> dict: # images, predicted, unreadable, trained_on (by every run), networks, problem (the first); missing shards
     "Predict images into one file or a folder of shards; raises `BadInput` before starting if something is wrong."
     out,one = Path(out),shards is None
     folder = out.with_name(f'{out.name}.partial') if one else out
@@ -414,7 +414,7 @@ def predict_images(
             if not one: print(f'shard {o["shard"]} of {shards}: {plural(o["images"], "image")}{lost}', flush=True)
         missing = work.missing()
         parts = [work.counts(k) for k in ({*range(work.n)} - {*missing} if shard is None else {shard})]
-        counts = {o: sum(p[o] for p in parts) for o in _COUNTS} | dict(missing=missing)
+        counts = {o: sum(p[o] for p in parts) for o in _COUNTS} | dict(networks=len(ensemble.members), missing=missing)
         counts['problem'] = next((p['problem'] for p in parts if p['problem']), None)
         if one: _write_file(out, work, rec, counts)
         elif not missing and read_record(folder).state != 'finished': _finish(rec, work)

@@ -36,7 +36,7 @@ def add_lora(
     model,      # from galaxy_model; changed in place
     rank:int=8, # of each correction
 ) -> str:       # how many layers have one, in words
-    "Freeze the backbone, and add a correction of low rank to each convolution and linear layer; raises `BadInput` where it has none."
+    "Freeze the backbone, and add a correction of low rank to each convolution and linear layer; raises `BadInput` if it has none."
     body = model[0]
     layers = [m for m in body.modules() if isinstance(m, (nn.Linear, nn.Conv2d, D4Conv2d))]
     owners = [id(p) for m in body.modules() for p in m.parameters(recurse=False)]
@@ -71,7 +71,7 @@ def check_same(
     b,    # of what should be the same one
     what:str, # it is, for the message
 ):
-    "Raise `RuntimeError` where outputs differ by more than a thousandth of their largest value: rounding stays far below that."
+    "Raise `RuntimeError` where outputs differ by more than a thousandth of their largest value: rounding errors are far smaller."
     diff,scale = float((a-b).abs().max()),float(a.abs().max())
     problem = f'{what} gives different outputs: outputs of up to {scale:.3g} differ by {diff:.3g}'
     if not diff <= 1e-3*max(scale, 1e-3): raise RuntimeError(problem)     # of NaN as well

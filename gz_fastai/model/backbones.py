@@ -107,7 +107,7 @@ def galaxy_head(
     hidden=(256,),    # width of each hidden layer
     drop:float=.1,    # dropout before each layer
 ) -> nn.Sequential:
-    "Fully connected layers from features to raw outputs; raises `BadInput` where they are too wide or too many."
+    "Fully connected layers from features to raw outputs; raises `BadInput` if they are too wide or too many."
     wrong = any(type(o) is not int or o < 1 for o in hidden)
     refuse(wrong, f'hidden must be whole numbers from 1, not {list(hidden)}')
     sizes = [n_in, *hidden, n_out]
@@ -128,7 +128,7 @@ def galaxy_model(
     in_chans:int=None, # number of channels; default: as it was trained, or 3
     **kwargs         # passed to timm.create_model
 ) -> nn.Sequential:  # (body, head)
-    "A timm backbone without its classifier, and a fully connected head; raises `BadInput` where there is no such model or there are no such weights."
+    "A timm backbone without its classifier, and a fully connected head; raises `BadInput` if there is no such model or there are no such weights."
     start = Start.of(arch, pretrained, weights)
     if in_chans not in (None, start.args.get('in_chans', 3)): kwargs['in_chans'] = in_chans
     body = start.body(size, **kwargs)
@@ -152,7 +152,7 @@ def check_size(
     size:int, # side of the input, pixels
     channels:int=3, # of the input
 ):
-    "Raise `BadInput` where the network cannot take images of this size."
+    "Raise `BadInput` if the network cannot take images of this size."
     training = model.training
     try:
         with torch.no_grad(): model.eval()(torch.zeros(1, channels, size, size))

@@ -120,7 +120,7 @@ class _ByQuestion(nn.Module):
 # %% ../../nbs/20_model.losses.ipynb #334131d5
 class RMSELoss(nn.Module):
     """Root mean squared error between the activated outputs and the vote fractions; on counts, of the conditional fractions,
-    each weighed by the votes for its question. Raises `BadInput` where there is no such activation."""
+    each weighed by the votes for its question. Raises `BadInput` if there is no such activation."""
     def __init__(self,
         schema:Schema=GZ2,        # the tree
         activation:str='softmax', # a name in ACTIVATIONS
@@ -200,7 +200,7 @@ def galaxy_loss(
     activation:str, # a name in SAVED_ACTIVATIONS; 'dirichlet' is that of the loss 'likelihood', which has no other
     counts:bool=False, # targets are votes
 ) -> nn.Module:
-    "The loss of that name; its `saved` is the name of its activation. Raises `BadInput` where there is no such loss or activation."
+    "The loss of that name; its `saved` is the name of its activation. Raises `BadInput` if there is no such loss or activation."
     check_choice('loss', name, LOSSES)
     if name == 'likelihood' or activation == 'dirichlet': return LikelihoodLoss(schema)
     return LOSSES[name](schema, activation, counts=counts)

@@ -97,7 +97,7 @@ def default_lr(
     opt:str,         # a name in OPTIMIZERS
     pretrained:bool, # the backbone has pretrained weights
 ) -> float:
-    "The default learning rate of an optimizer, for batches of 128; raises `BadInput` where there is no such optimizer."
+    "The default learning rate of an optimizer, for batches of 128; raises `BadInput` if there is no such optimizer."
     check_choice('opt', opt, OPTIMIZERS)
     return _LR[opt]/4 if pretrained else _LR[opt]
 

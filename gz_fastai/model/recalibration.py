@@ -60,7 +60,7 @@ def fit_recalibration(
 ) -> dict: # what recalibrate takes
     "The numbers with the lowest mean squared error plus penalty; raises `BadInput` if there are no votes."
     schema,asked = scored.schema,torch.tensor(scored.known)
-    refuse(not asked.any(), 'nobody voted on these galaxies')
+    refuse(not asked.any(), 'these galaxies have no votes')
     yes = torch.tensor(schema.conditional(scored.pred) if tree else scored.pred).clip(1e-9, 1-1e-9)
     single = torch.tensor((schema.per_column(schema.sizes) == 1) | (not tree))
     raw,act = yes.log()-single*(-yes).log1p(),(GroupedSoftmax if tree else Sigmoid)(schema)     # raw outputs of these
