@@ -68,7 +68,7 @@ class Config(Checked):
     # side of the input in pixels, or several to train at in turn (48,64); default: 64, or what the backbone needs
     size:Annotated[int, Many, Range(16, 4096)]=None
     crop:Annotated[int, Range(16, 10**5)]=180 # side of the central crop, in pixels
-    # field of view in arcseconds, in place of crop; needs FITS images with a pixel scale
+    # field of view in arcseconds, of FITS with pixel scales
     fov:Annotated[float, Range(1e-3, 10**6)]=None
     bands:Annotated[str, Fixed]=None # FITS bands in the order of the planes, separated by commas
     rotate:Annotated[float, Range(0, 180)]=180. # rotate by up to this many degrees either way
@@ -96,7 +96,7 @@ class Config(Checked):
     compile:bool=False # use torch.compile
     device:Annotated[str, Fixed]='auto' # cpu, cuda, mps, or auto
     log:Annotated[str, OneOf('tensorboard', 'wandb')]=None # also log with one of these
-    # random seed: initial weights, order, augmentation, train_galaxies
+    # random seed of weights, order and augmentation
     seed:Annotated[int, Range(0, 2**32-1), Fixed]=0
     out:Annotated[str, Fixed]=None # folder to write; default: a new one in runs
 

@@ -49,7 +49,7 @@ def _summarize(cfg, out):
 # %% ../../nbs/44_training.crossval.ipynb #184a9bef
 def crossval(
     cfg:Config,    # what each fold trains; its folds says how many, its fold is not used
-    fold:int=None, # train only this fold (from 0), so that machines can share the work
+    fold:int=None, # train only this fold, from 0; machines can share the work
 ) -> CrossVal:     # None where folds are still missing
     "Train a run per fold, and predict each training galaxy by the run that did not see it; raises `BadInput` as `train`."
     check_alone('a cross-validation')

@@ -334,10 +334,10 @@ def tune(
     cfg:Config,          # what is not searched; its epochs are those of the runs at the end
     archs=('vgg7',),     # backbones to choose among
     trials:int=20,       # number of short runs to search with
-    minutes:float=None,  # total time to search, instead of a number of trials
+    minutes:float=None,  # total time to search, in place of trials
     trial_epochs:int=4,  # epochs of a trial
     space=(),            # search space: TOML files, or lines like 'bs=[64, 128]' or 'drop=0.1'
-    finalists:int=1,     # how many of the best to train in full, in addition to the default
+    finalists:int=1,     # how many of the best to train in full
     seeds:int=2,         # seeds per finalist
     study:str='gz_fastai', # name in the database
     storage:str=None,    # Optuna's database URL; default: study.db in the folder
