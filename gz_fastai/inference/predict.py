@@ -69,8 +69,10 @@ def _column(cells, text):
     if text: return pa.array(cells.astype(object).where(cells.notna(), '').astype(str))
     if not pd.api.types.is_string_dtype(cells): return pa.array(cells, from_pandas=True)
     res = pa.array(cells.where(cells != '', None), pa.string())
-    if cells.str.match(r'-?0\d').any(): return res      # 007 is a name
-    for kind in (pa.int64(), pa.uint64()) if cells.str.fullmatch(r'-?\d*').all() else [pa.float64()]:
+    if cells.str.match(r'-?0\d').any() or not cells.str.fullmatch(r'-?\d*\.?\d*').all(): return res     # 007, 1e1
+    whole,long = not cells.str.contains('.', regex=False).any(),cells.str.fullmatch(r'-?\d{16,}').any()
+    if long and not (whole and (cells != '').all()): return res     # pandas would read floating-point numbers
+    for kind in [pa.int64(), pa.uint64()] if whole else [pa.float64()]:
         with suppress(pa.ArrowInvalid): return res.cast(kind)
     return res
 
