@@ -42,8 +42,9 @@ def open_network(
     if path.suffix == '.onnx': return OnnxModel(path)
     if str(source).startswith('hf-hub:'): return Bundle(hub_folder(str(source)))
     if read_record(path) is None and info_file(path).is_file(): return Bundle(path)
-    exp,hint = open_experiment(path),'give a run or a cross-validation'
-    if exp.kind not in ('run', 'crossval'): raise BadInput(f'holds a {exp.kind}', file=path, remedy=hint)
+    exp = open_experiment(path)
+    refuse(exp.kind not in ('run', 'crossval'), f'holds a {exp.kind}', file=path,
+           remedy='give a run or a cross-validation')
     return exp
 
 def load_network(

@@ -193,10 +193,9 @@ def __call__(self:Shards,
         if self.file(k).exists(): return self.counts(k)
         n = pq.read_metadata(self.list).num_rows
         images,carried = _read_list(self.list, n*k//self.n, n*(k+1)//self.n)
-        own = bar is None
-        if own: bar = _bar(len(images), f'shard {k}')
         said,schema,waiting = dict.fromkeys(_COUNTS, 0) | dict(shard=k, problem=None),self.columns(),[]
-        with atomic_write(self.file(k)) as tmp, pq.ParquetWriter(tmp, schema) as f:
+        shown = _bar(len(images), f'shard {k}') if bar is None else nullcontext(bar)
+        with shown as bar, atomic_write(self.file(k)) as tmp, pq.ParquetWriter(tmp, schema) as f:
             for some,got in self.ensemble.stream(images, self.bs, self.threads):
                 first = said['images']
                 waiting.append(_table(some, got, carried.slice(first, len(some)), schema))
@@ -211,7 +210,6 @@ def __call__(self:Shards,
             lost = not said['predicted'] and said['unreadable'] > _MANY
             if lost: raise RuntimeError(f'no image of this shard can be read; the first, {said["problem"]}')
             f.add_key_value_metadata({'gz_fastai': json.dumps(said)})
-        if own: bar.close()
     return self.counts(k)
 
 def _table(images, got, carried, schema):
@@ -406,14 +404,13 @@ def predict_images(
                 some = _read_list(work.list, 0, 256)[0]
                 notes = {reading_note(some, o[2]) for o in ensemble.looks}
                 print(*[f'of the first images, {o}\n' for o in notes if o], sep='', end='', file=sys.stderr, flush=True)
-        bar = _bar(len(listed), out.name) if one else None
-        if engine == 'local': done = _locally(work, todo, shard is not None, bar)
-        else:
+        if engine == 'ray':
             members = dict(runs=[o.path.absolute() for o in ensemble.members], weights=ensemble.weights, device=device)
             done = _with_ray(todo, folder.absolute(), work.n, bs, members | how, device=device)
-        for o in done:
-            lost = f', {o["unreadable"]:,} unreadable'*bool(o['unreadable'])
-            if not one: print(f'shard {o["shard"]} of {shards}: {plural(o["images"], "image")}{lost}', flush=True)
+        with _bar(len(listed), out.name) if one else nullcontext() as bar:
+            for o in done if engine == 'ray' else _locally(work, todo, shard is not None, bar):
+                lost = f', {o["unreadable"]:,} unreadable'*bool(o['unreadable'])
+                if not one: print(f'shard {o["shard"]} of {shards}: {plural(o["images"], "image")}{lost}', flush=True)
         missing = work.missing()
         parts = [work.counts(k) for k in ({*range(work.n)} - {*missing} if shard is None else {shard})]
         counts = {o: sum(p[o] for p in parts) for o in _COUNTS} | dict(networks=len(ensemble.members), missing=missing)

@@ -8,12 +8,11 @@ __all__ = ['BUNDLE_FORMAT', 'PAGE_FILES', 'check_arch', 'check_args', 'unique_te
            'timm_arch', 'Start']
 
 # %% ../../nbs/21a_model.start.ipynb #a7f7036d
-import difflib, hashlib, inspect, os, socket, urllib.request
+import difflib, hashlib, inspect, socket, urllib.request
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
-from unittest import mock
 from urllib.parse import urlparse
 
 import huggingface_hub
@@ -21,6 +20,7 @@ import safetensors.torch
 import timm
 import torch
 from fastcore.basics import patch
+from fastcore.xtras import modified_env
 from timm.models import build_model_with_cfg
 from torch import nn
 
@@ -308,7 +308,7 @@ def body(self:Start,
     file = dict(pretrained_cfg_overlay=dict(file=str(self.file), source='timm', custom_load=numpy)) if self.file else {}
     try:
         # older versions of timm set the argument of `torch.load` to False
-        with mock.patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD='1'):
+        with modified_env(TORCH_FORCE_WEIGHTS_ONLY_LOAD='1'):
             res = timm.create_model(self.arch, pretrained=given, num_classes=0, **kwargs, **file)
         if doubtful:
             with torch.random.fork_rng([]):
